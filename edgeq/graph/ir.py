@@ -1,0 +1,187 @@
+"""The graph of real operators that every exporter writes: NHWC, float or quantized, small enough to read.
+
+Operators are named and behave as in TensorFlow Lite (tensorflow/lite/schema/schema.fbs); one frozen dataclass each.
+A graph is in execution order, every operator has one output, and constants are tensors that carry data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+NONE, RELU = "none", "relu"
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """Affine quantization: real = scale * (code - zero_point).
+
+    scale: float32 (1,) or (channels,). zero_point: int32, the same shape. axis: which axis the channels lie on.
+    Source: TensorFlow Lite 8-bit quantization specification.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An edge of the graph.
+
+    shape: batch first, then NHWC; batch is 1. dtype: "float32", "int8" or "int32".
+    data: the value where it is a constant. Convolution weights are OHWI (depthwise: 1HWO), dense weights (out, in).
+    gain: float32 (out,), on float weights only: the factor by which batch norm scales each output channel, kept apart
+    so that quantization codes come from the weights as trained (the value used is data * gain). See lowering.fold.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    data: np.ndarray | None = None
+    quantization: Quantization | None = None
+    gain: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: names of its input tensors, and of its output."""
+
+    kind: ClassVar[str]
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Conv2D(Op):
+    """inputs: x, weight OHWI, bias (out,). padding: rows above, below, columns left, right."""
+
+    kind: ClassVar[str] = "CONV_2D"
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
+class FullyConnected(Op):
+    """inputs: x (1, in), weight (out, in), bias (out,)."""
+
+    kind: ClassVar[str] = "FULLY_CONNECTED"
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
+class AveragePool2D(Op):
+    """Windows lie wholly inside the map (VALID)."""
+
+    kind: ClassVar[str] = "AVERAGE_POOL_2D"
+    window: tuple[int, int] = (2, 2)
+    stride: tuple[int, int] = (2, 2)
+
+
+@dataclass(frozen=True)
+class MaxPool2D(Op):
+    """Windows lie wholly inside the map (VALID)."""
+
+    kind: ClassVar[str] = "MAX_POOL_2D"
+    window: tuple[int, int] = (2, 2)
+    stride: tuple[int, int] = (2, 2)
+
+
+@dataclass(frozen=True)
+class Mean(Op):
+    """Mean over `axes` (NHWC, positive), which are dropped from the shape."""
+
+    kind: ClassVar[str] = "MEAN"
+    axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReduceMax(Op):
+    """Maximum over `axes` (NHWC, positive), which are dropped from the shape."""
+
+    kind: ClassVar[str] = "REDUCE_MAX"
+    axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """inputs: two tensors of one shape."""
+
+    kind: ClassVar[str] = "ADD"
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
+class Relu(Op):
+    """A ReLU that could not be fused into the operator before it."""
+
+    kind: ClassVar[str] = "RELU"
+
+
+@dataclass(frozen=True)
+class Tanh(Op):
+    kind: ClassVar[str] = "TANH"
+
+
+@dataclass(frozen=True)
+class Logistic(Op):
+    kind: ClassVar[str] = "LOGISTIC"
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """Over the last axis, beta 1."""
+
+    kind: ClassVar[str] = "SOFTMAX"
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """To the output's shape, in NHWC order."""
+
+    kind: ClassVar[str] = "RESHAPE"
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Zero padding: rows above, below, columns left, right."""
+
+    kind: ClassVar[str] = "PAD"
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+OPS: dict[str, type[Op]] = {
+    op.kind: op
+    for op in (
+        Conv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Relu, Tanh, Logistic, Softmax, Reshape, Pad,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operators in execution order over named tensors; one input and one output."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    ops: tuple[Op, ...]
+    input: str
+    output: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def quantized(self) -> bool:
+        return self.tensors[self.input].dtype == "int8"
+
+    def constants(self) -> Iterator[Tensor]:
+        return (tensor for tensor in self.tensors.values() if tensor.data is not None)
+
+    def consumers(self, tensor: str) -> list[Op]:
+        return [op for op in self.ops if tensor in op.inputs]
+
+    def producer(self, tensor: str) -> Op | None:
+        return next((op for op in self.ops if op.output == tensor), None)
