@@ -1,0 +1,53 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything they need is installed here, into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TFLITE_VENV := .venv-tflite-runtime
+
+.PHONY: demo test test-quick test-tflite-runtime lint models clean
+
+demo: $(VENV)/.demo  ## environment, install, then the main job on a zoo model
+	$(BIN)/edgeq export esc10-qtiny --onnx --tflite --int8 -o build/demo
+	$(BIN)/edgeq verify build/demo
+	$(BIN)/edgeq classify build/demo models/demo.ogg
+
+test: $(VENV)/.dev lint  ## style, types and every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+test-quick: $(VENV)/.dev  ## what a change needs every few minutes
+	$(BIN)/python -m pytest -q -m "not slow and not tensorflow"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# tflite-runtime 2.14 works only with numpy below 2 and clashes with TensorFlow: it has an environment of its own.
+test-tflite-runtime: $(TFLITE_VENV)/.ready
+	$(TFLITE_VENV)/bin/python -m pytest -q tests/test_tflite_runtime.py
+
+models: $(VENV)/.dev  ## train the zoo again (maintainers; needs EDGEQ_DATA)
+	$(BIN)/python tools/build_zoo.py
+
+clean:
+	rm -rf build $(VENV) $(TFLITE_VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "edgeq needs Python 3.11 or newer: '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[export]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,tensorflow]'
+	touch $@ $(VENV)/.demo
+
+$(TFLITE_VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "tflite-runtime 2.14 has wheels up to Python 3.11 only: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(TFLITE_VENV)
+	$(TFLITE_VENV)/bin/pip install -q --disable-pip-version-check -e '.[tflite-runtime]' pytest hypothesis
+	touch $@

@@ -1,0 +1,29 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared machine stalls now and then: no deadline, and the same examples on every run.
+settings.register_profile("edgeq", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgeq")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_folder() -> Path:
+    """Where real recordings lie: $EDGEQ_DATA, or shared/data beside the checkout."""
+    return Path(os.environ.get("EDGEQ_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def esc10() -> Path:
+    """The ESC-10 folder (folds 1-4); skips where it is not at hand."""
+    folder = data_folder() / "esc10"
+    if not (folder / "meta.csv").is_file():
+        pytest.skip(f"no real recordings: {folder} has no meta.csv (set EDGEQ_DATA to the folder that holds esc10)")
+    return folder
