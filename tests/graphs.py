@@ -1,0 +1,229 @@
+"""Small float graphs of every shape that the exporters and the interpreter must handle, random but seeded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.graph.ir import (
+    NONE,
+    RELU,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    FullyConnected,
+    Graph,
+    Logistic,
+    MaxPool2D,
+    Mean,
+    Op,
+    Pad,
+    ReduceMax,
+    Relu,
+    Reshape,
+    Softmax,
+    Tanh,
+    Tensor,
+)
+
+METADATA = {"labels": '["a","b","c"]', "frontend": "{}"}
+
+
+def chain(seed: int = 0) -> Graph:
+    """Convolutions, average pool, tanh, flatten, dense layers, softmax: the shape of the DCASE networks."""
+    net = Builder((1, 8, 10, 1), seed)
+    x = net.conv(net.input, 4, (3, 3), padding=(1, 1, 1, 1))
+    x = net.average_pool(x, (2, 2))
+    x = net.conv(x, 8, (3, 3), padding=(1, 1, 1, 1), activation=NONE)
+    x = net.tanh(x)
+    x = net.average_pool(x, (2, 5))
+    x = net.dense(net.flatten(x), 6)
+    x = net.dense(x, 3, activation=NONE)
+    return net.graph("chain", net.softmax(x))
+
+
+def residual(seed: int = 0) -> Graph:
+    """Two additions, the second with a fused ReLU, and a ReLU of its own."""
+    net = Builder((1, 6, 7, 3), seed)
+    x = net.conv(net.input, 4, (3, 3), padding=(1, 1, 1, 1))
+    y = net.conv(x, 4, (3, 3), padding=(1, 1, 1, 1), activation=NONE)
+    x = net.add(x, y)
+    y = net.conv(net.relu(x), 4, (1, 1), activation=NONE)
+    x = net.add(y, x, activation=RELU)
+    x = net.dense(net.mean(x, (1, 2)), 5, activation=NONE)
+    return net.graph("residual", net.softmax(x))
+
+
+def mean_max(seed: int = 0) -> Graph:
+    """Mean over mels, then mean plus maximum over time: the head of the small family."""
+    net = Builder((1, 8, 6, 4), seed)
+    x = net.conv(net.input, 8, (3, 3), padding=(1, 1, 1, 1))
+    x = net.max_pool(x, (2, 2))
+    x = net.conv(x, 8, (3, 3), padding=(1, 1, 1, 1))
+    x = net.mean(x, (1,))
+    x = net.add(net.mean(x, (1,)), net.reduce_max(x, (1,)))
+    x = net.dense(x, 4, activation=NONE)
+    return net.graph("mean_max", net.softmax(x))
+
+
+def strided(seed: int = 0) -> Graph:
+    """Stride 2 with padding that TensorFlow Lite's SAME cannot say, and an explicit PAD."""
+    net = Builder((1, 8, 10, 2), seed)
+    x = net.conv(net.input, 4, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1))
+    x = net.pad(x, (1, 0, 0, 2))
+    x = net.conv(x, 4, (3, 2), stride=(2, 1), activation=NONE)
+    x = net.conv(x, 6, (2, 2), stride=(2, 2), padding=(0, 1, 0, 1))
+    x = net.dense(net.flatten(x), 3, activation=NONE)
+    return net.graph("strided", net.softmax(x))
+
+
+def logistic(seed: int = 0) -> Graph:
+    """Many labels a clip: a logistic head."""
+    net = Builder((1, 6, 6, 1), seed)
+    x = net.conv(net.input, 4, (5, 3), padding=(2, 2, 1, 1))
+    x = net.dense(net.reduce_max(x, (1, 2)), 4, activation=NONE)
+    return net.graph("logistic", net.logistic(x))
+
+
+def quaternion(seed: int = 0) -> Graph:
+    """Two convolutions with Hamilton-structured weights and batch norm's gain kept apart, of both signs."""
+    net = Builder((1, 8, 6, 4), seed)
+    x = net.conv(net.input, 8, (3, 3), padding=(1, 1, 1, 1), weight=net.hamilton(8, 4, (3, 3)), gain=net.gain(8))
+    x = net.average_pool(x, (2, 2))
+    x = net.conv(x, 12, (3, 3), padding=(1, 1, 1, 1), weight=net.hamilton(12, 8, (3, 3)), gain=net.gain(12))
+    x = net.dense(net.mean(x, (1, 2)), 4, activation=NONE)
+    return net.graph("quaternion", net.softmax(x))
+
+
+BUILDERS = {make.__name__: make for make in (chain, residual, mean_max, strided, logistic, quaternion)}
+
+
+def inputs(graph: Graph, count: int, seed: int = 1) -> np.ndarray:
+    """Standard normal inputs (count, ...) of a graph's shape."""
+    shape = (count, *graph.tensors[graph.input].shape[1:])
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def hamilton_block(components: np.ndarray) -> np.ndarray:
+    """Real OHWI kernel of quaternion weights (4, out/4, in/4, kh, kw), component-major rows and columns."""
+    r, i, j, k = components
+    rows = [np.concatenate(row, axis=1) for row in ([r, -i, -j, -k], [i, r, -k, j], [j, k, r, -i], [k, -j, i, r])]
+    return np.concatenate(rows, axis=0).transpose(0, 2, 3, 1).copy()
+
+
+class Builder:
+    """Collects tensors and operators under canonical names (conv_1, conv_1.weight, ...)."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors = {"input": Tensor("input", shape)}
+        self.ops: list[Op] = []
+        self.counts: dict[str, int] = {}
+        self.input = "input"
+
+    def conv(
+        self,
+        x: str,
+        channels: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        activation: str = RELU,
+        weight: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+        gain: np.ndarray | None = None,
+    ) -> str:
+        batch, height, width, depth = self.tensors[x].shape
+        name = self._name("conv")
+        fan_in = kernel[0] * kernel[1] * depth
+        weight = self._normal((channels, *kernel, depth), fan_in**-0.5) if weight is None else weight
+        bias = self._normal((channels,), 0.2) if bias is None else bias
+        self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight, gain=gain)
+        self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", bias.shape, data=bias)
+        rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
+        columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
+        op = Conv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation)
+        return self._emit(op, (batch, rows, columns, channels))
+
+    def dense(
+        self,
+        x: str,
+        units: int,
+        activation: str = RELU,
+        weight: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+    ) -> str:
+        batch, depth = self.tensors[x].shape
+        name = self._name("dense")
+        weight = self._normal((units, depth), depth**-0.5) if weight is None else weight
+        bias = self._normal((units,), 0.2) if bias is None else bias
+        self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight)
+        self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", bias.shape, data=bias)
+        op = FullyConnected((x, f"{name}.weight", f"{name}.bias"), name, activation)
+        return self._emit(op, (batch, units))
+
+    def average_pool(self, x: str, window: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
+        op = AveragePool2D((x,), self._name("pool"), window, stride or window)
+        return self._emit(op, self._pooled(x, window, op.stride))
+
+    def max_pool(self, x: str, window: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
+        op = MaxPool2D((x,), self._name("pool"), window, stride or window)
+        return self._emit(op, self._pooled(x, window, op.stride))
+
+    def mean(self, x: str, axes: tuple[int, ...]) -> str:
+        return self._emit(Mean((x,), self._name("mean"), axes), self._dropped(x, axes))
+
+    def reduce_max(self, x: str, axes: tuple[int, ...]) -> str:
+        return self._emit(ReduceMax((x,), self._name("max"), axes), self._dropped(x, axes))
+
+    def add(self, x: str, y: str, activation: str = NONE) -> str:
+        return self._emit(Add((x, y), self._name("add"), activation), self.tensors[x].shape)
+
+    def pad(self, x: str, padding: tuple[int, int, int, int]) -> str:
+        batch, height, width, depth = self.tensors[x].shape
+        shape = (batch, height + padding[0] + padding[1], width + padding[2] + padding[3], depth)
+        return self._emit(Pad((x,), self._name("pad"), padding), shape)
+
+    def flatten(self, x: str) -> str:
+        shape = self.tensors[x].shape
+        return self._emit(Reshape((x,), self._name("reshape")), (shape[0], int(np.prod(shape[1:]))))
+
+    def relu(self, x: str) -> str:
+        return self._emit(Relu((x,), self._name("relu")), self.tensors[x].shape)
+
+    def tanh(self, x: str) -> str:
+        return self._emit(Tanh((x,), self._name("tanh")), self.tensors[x].shape)
+
+    def softmax(self, x: str) -> str:
+        return self._emit(Softmax((x,), "softmax"), self.tensors[x].shape)
+
+    def logistic(self, x: str) -> str:
+        return self._emit(Logistic((x,), "logistic"), self.tensors[x].shape)
+
+    def hamilton(self, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> np.ndarray:
+        fan_in = kernel[0] * kernel[1] * in_channels
+        return hamilton_block(self._normal((4, out_channels // 4, in_channels // 4, *kernel), fan_in**-0.5))
+
+    def gain(self, channels: int) -> np.ndarray:
+        return (self.rng.uniform(0.5, 2.0, channels) * self.rng.choice([-1.0, 1.0], channels)).astype(np.float32)
+
+    def graph(self, name: str, output: str) -> Graph:
+        return Graph(name, self.tensors, tuple(self.ops), self.input, output, METADATA)
+
+    def _name(self, stem: str) -> str:
+        self.counts[stem] = self.counts.get(stem, 0) + 1
+        return f"{stem}_{self.counts[stem]}"
+
+    def _emit(self, op: Op, shape: tuple[int, ...]) -> str:
+        self.tensors[op.output] = Tensor(op.output, shape)
+        self.ops.append(op)
+        return op.output
+
+    def _normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+        return (self.rng.standard_normal(shape) * deviation).astype(np.float32)
+
+    def _pooled(self, x: str, window: tuple[int, int], stride: tuple[int, int]) -> tuple[int, ...]:
+        batch, height, width, depth = self.tensors[x].shape
+        return (batch, (height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1, depth)
+
+    def _dropped(self, x: str, axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size for axis, size in enumerate(self.tensors[x].shape) if axis not in axes)
