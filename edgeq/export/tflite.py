@@ -1,0 +1,279 @@
+"""Write a Graph as a TensorFlow Lite file, float or full INT8, without TensorFlow.
+
+The layout is the table of tensorflow/lite/schema/schema.fbs, packed by the schema classes that LiteRT ships. A Graph
+always gives the same bytes: tensors, operator codes and buffers appear in the order in which the operators need them.
+"""
+
+from __future__ import annotations
+
+import json
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeq.graph import ir
+
+FILE_IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+METADATA_NAME = "edgeq"
+SIGNATURE_KEY = "serving_default"
+SIGNATURE_INPUT, SIGNATURE_OUTPUT = "input", "output"
+
+# What LiteRT, tflite-runtime 2.14 and TensorFlow Lite Micro ask of the version number: 1 for float; for int8 the first
+# version that takes it (tensorflow/lite/tools/versioning/op_version.cc).
+FLOAT_VERSION = 1
+INT8_VERSIONS = {
+    "CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "AVERAGE_POOL_2D": 2,
+    "MAX_POOL_2D": 2,
+    "MEAN": 2,
+    "REDUCE_MAX": 2,
+    "ADD": 2,
+    "RELU": 2,
+    "TANH": 2,
+    "LOGISTIC": 2,
+    "SOFTMAX": 2,
+    "RESHAPE": 1,
+    "PAD": 2,
+}
+
+_TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int8": schema.TensorType.INT8,
+    "int32": schema.TensorType.INT32,
+}
+_ACTIVATIONS = {ir.NONE: schema.ActivationFunctionType.NONE, ir.RELU: schema.ActivationFunctionType.RELU}
+# Kernels read constants in place, so the schema asks for this alignment; its Python classes don't keep it themselves.
+_ALIGNMENT = 16
+
+
+def to_tflite(graph: ir.Graph) -> bytes:
+    """The graph as a .tflite file: int8 in and out where the graph is quantized, float32 where it isn't.
+
+    Padding of a convolution becomes SAME or VALID where TensorFlow Lite's rule gives the same rows and columns, else a
+    PAD operator before it. `graph.metadata` is stored as JSON in the metadata entry "edgeq"; the signature
+    "serving_default" names the input "input" and the output "output". Equal graphs give equal bytes.
+    Source: tensorflow/lite/schema/schema.fbs, version 3.
+    """
+    file = _File(graph)
+    file.tensor(graph.tensors[graph.input])
+    for op in graph.ops:
+        _add_op(file, op)
+    return file.pack()
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one axis of `size` under TensorFlow Lite's SAME: the odd one goes after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class _Buffer(schema.BufferT):
+    """A buffer whose bytes start on an aligned address."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 (the name that the schema classes call)
+        data = None
+        if self.data is not None:
+            builder.StartVector(1, len(self.data), _ALIGNMENT)
+            builder.head -= len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+            data = builder.EndVector()
+        schema.BufferStart(builder)
+        if data is not None:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+class _File:
+    """The tables of one file while they fill."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.indices: dict[str, int] = {}
+        self.tensors: list[schema.TensorT] = []
+        self.operators: list[schema.OperatorT] = []
+        self.codes: dict[str, int] = {}
+        self.buffers = [_Buffer()]  # number 0 stands for "no data"
+
+    def tensor(self, tensor: ir.Tensor) -> int:
+        """Index of the tensor, which is added when it is met for the first time."""
+        if tensor.name not in self.indices:
+            self.indices[tensor.name] = len(self.tensors)
+            self.tensors.append(self._tensor_table(tensor))
+        return self.indices[tensor.name]
+
+    def constant(self, name: str, values: list[int] | list[tuple[int, int]]) -> int:
+        data = np.array(values, np.int32)
+        return self.tensor(ir.Tensor(name, data.shape, "int32", data))
+
+    def operator(self, kind: str, inputs: list[int], output: int, options: object = None) -> None:
+        table = schema.OperatorT()
+        table.opcodeIndex = self.codes.setdefault(kind, len(self.codes))
+        table.inputs = np.array(inputs, np.int32)
+        table.outputs = np.array([output], np.int32)
+        if options is not None:
+            table.builtinOptions = options
+            table.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(table)
+
+    def pack(self) -> bytes:
+        model = schema.ModelT()
+        model.version = SCHEMA_VERSION
+        model.description = f"edgeq {self.graph.name}"
+        model.operatorCodes = [self._operator_code(kind) for kind in self.codes]
+        model.subgraphs = [self._subgraph()]
+        model.signatureDefs = [self._signature()]
+        words = json.dumps(dict(self.graph.metadata), sort_keys=True, ensure_ascii=False)
+        model.metadata = [_metadata(METADATA_NAME, self._buffer(words.encode()))]
+        model.buffers = self.buffers
+        builder = flatbuffers.Builder(sum(len(buffer.data or b"") for buffer in self.buffers) + 4096)
+        builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _buffer(self, data: bytes) -> int:
+        buffer = _Buffer()
+        buffer.data = data
+        self.buffers.append(buffer)
+        return len(self.buffers) - 1
+
+    def _tensor_table(self, tensor: ir.Tensor) -> schema.TensorT:
+        table = schema.TensorT()
+        table.name = tensor.name
+        table.shape = np.array(tensor.shape, np.int32)
+        table.type = _TYPES[tensor.dtype]
+        table.hasRank = True
+        if tensor.quantization is not None:
+            table.quantization = _quantization(tensor.quantization)
+        table.buffer = 0 if tensor.data is None else self._buffer(_value(tensor).tobytes())
+        return table
+
+    def _operator_code(self, kind: str) -> schema.OperatorCodeT:
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode = code.builtinCode
+        code.version = INT8_VERSIONS[kind] if self.graph.quantized else FLOAT_VERSION
+        return code
+
+    def _subgraph(self) -> schema.SubGraphT:
+        subgraph = schema.SubGraphT()
+        subgraph.name = self.graph.name
+        subgraph.tensors = self.tensors
+        subgraph.operators = self.operators
+        subgraph.inputs = np.array([self.indices[self.graph.input]], np.int32)
+        subgraph.outputs = np.array([self.indices[self.graph.output]], np.int32)
+        return subgraph
+
+    def _signature(self) -> schema.SignatureDefT:
+        signature = schema.SignatureDefT()
+        signature.signatureKey = SIGNATURE_KEY
+        signature.inputs = [_tensor_map(SIGNATURE_INPUT, self.indices[self.graph.input])]
+        signature.outputs = [_tensor_map(SIGNATURE_OUTPUT, self.indices[self.graph.output])]
+        return signature
+
+
+def _add_op(file: _File, op: ir.Op) -> None:
+    graph = file.graph
+    source, result = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    match op:
+        case ir.Conv2D():
+            _add_convolution(file, op)
+            return
+        case ir.Mean() | ir.ReduceMax():
+            inputs = [file.tensor(source), file.constant(f"{op.output}.axes", list(op.axes))]
+        case ir.Reshape():
+            inputs = [file.tensor(source), file.constant(f"{op.output}.shape", list(result.shape))]
+        case ir.Pad():
+            inputs = [file.tensor(source), file.constant(f"{op.output}.paddings", _paddings(op.padding))]
+        case _:
+            inputs = [file.tensor(graph.tensors[name]) for name in op.inputs]
+    file.operator(op.kind, inputs, file.tensor(result), _options(op, result))
+
+
+def _add_convolution(file: _File, op: ir.Conv2D) -> None:
+    graph = file.graph
+    source, weight, bias = (graph.tensors[name] for name in op.inputs)
+    options = schema.Conv2DOptionsT()
+    options.strideH, options.strideW = op.stride
+    options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+    options.padding = schema.Padding.VALID
+    if any(op.padding):
+        rows, columns = (same_padding(source.shape[a], weight.shape[a], op.stride[a - 1]) for a in (1, 2))
+        if op.padding == (*rows, *columns):
+            options.padding = schema.Padding.SAME
+        else:
+            source = _add_pad(file, source, op)
+    inputs = [file.tensor(tensor) for tensor in (source, weight, bias)]
+    file.operator(op.kind, inputs, file.tensor(graph.tensors[op.output]), options)
+
+
+def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> ir.Tensor:
+    above, below, left, right = op.padding
+    batch, height, width, channels = source.shape
+    shape = (batch, above + height + below, left + width + right, channels)
+    padded = ir.Tensor(f"{op.output}.padded", shape, source.dtype, quantization=source.quantization)
+    inputs = [file.tensor(source), file.constant(f"{padded.name}.paddings", _paddings(op.padding))]
+    file.operator("PAD", inputs, file.tensor(padded), schema.PadOptionsT())
+    return padded
+
+
+def _options(op: ir.Op, result: ir.Tensor) -> object:
+    """The options table of every operator but the convolution; None where it has none."""
+    options = None
+    match op:
+        case ir.FullyConnected():
+            options = schema.FullyConnectedOptionsT()
+            options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+        case ir.Add():
+            options = schema.AddOptionsT()
+            options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+        case ir.AveragePool2D() | ir.MaxPool2D():
+            options = schema.Pool2DOptionsT()
+            options.padding = schema.Padding.VALID
+            options.filterHeight, options.filterWidth = op.window
+            options.strideH, options.strideW = op.stride
+        case ir.Mean() | ir.ReduceMax():
+            options = schema.ReducerOptionsT()
+        case ir.Softmax():
+            options = schema.SoftmaxOptionsT()
+            options.beta = 1.0
+        case ir.Reshape():
+            options = schema.ReshapeOptionsT()
+            options.newShape = np.array(result.shape, np.int32)
+        case ir.Pad():
+            options = schema.PadOptionsT()
+    return options
+
+
+def _value(tensor: ir.Tensor) -> np.ndarray:
+    """The constant as kernels read it: little-endian, batch norm's gain multiplied in."""
+    assert tensor.data is not None
+    data = tensor.data
+    if tensor.gain is not None:
+        data = data * tensor.gain.reshape(-1, *[1] * (data.ndim - 1))
+    return np.ascontiguousarray(data, np.dtype(tensor.dtype).newbyteorder("<"))
+
+
+def _quantization(quantization: ir.Quantization) -> schema.QuantizationParametersT:
+    table = schema.QuantizationParametersT()
+    table.scale = np.asarray(quantization.scale, np.float32)
+    table.zeroPoint = np.asarray(quantization.zero_point, np.int64)
+    table.quantizedDimension = quantization.axis
+    return table
+
+
+def _paddings(padding: tuple[int, int, int, int]) -> list[tuple[int, int]]:
+    return [(0, 0), padding[:2], padding[2:], (0, 0)]
+
+
+def _metadata(name: str, buffer: int) -> schema.MetadataT:
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = name, buffer
+    return entry
+
+
+def _tensor_map(name: str, index: int) -> schema.TensorMapT:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, index
+    return entry
