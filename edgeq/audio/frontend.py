@@ -2,98 +2,238 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+import math
+from functools import lru_cache
 
+import numpy as np
+
+from edgeq.audio.spec import DERIVATIVE_ORDERS, PRESETS, FrontendSpec, with_derivatives
 from edgeq.errors import InputError
 
+__all__ = [
+    "DERIVATIVE_ORDERS",
+    "PRESETS",
+    "FrontendSpec",
+    "check_waveform",
+    "cut",
+    "derivative_kernel",
+    "features",
+    "frame_count",
+    "gated",
+    "logmel",
+    "logmel_frames",
+    "mel_filterbank",
+    "pad",
+    "recording_features",
+    "reflected",
+    "stft_window",
+    "with_derivatives",
+]
 
-@dataclass(frozen=True)
-class FrontendSpec:
-    """Everything that turns a recording into network inputs, as plain data.
+_BLOCK_FRAMES = 128
 
-    Log-mel. sample_rate (Hz); n_fft, win_length, hop_length (samples); window ("hann" or "hamming", periodic);
-    centre (frames centred on their hop, edges reflected); power (1 magnitude, 2 power); n_mels; fmin, fmax (Hz);
-    mel_scale ("slaney" or "htk"); mel_norm ("slaney" area or "none"); log ("db": 10 log10, "ln": natural);
-    floor with floor_rule ("add": log(x + floor), "max": log(max(x, floor))).
 
-    Network input. derivatives: "none" (1 component) or "time" (4: log-mel and its first three time derivatives,
-    quaternion paper Eq. 8, as Savitzky-Golay of width derivative_width and order = polynomial order = 1, 2, 3,
-    taken inside the window with edges replicated); mean, std: one a component, subtracted and divided.
+def logmel(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """Log-mel spectrogram of a whole waveform.
 
-    Windows. window_seconds, window_hop_seconds; end_frame: whether a window holds the frame centred on its end (51
-    frames a second at 20 ms) or not (50); pad: what fills a recording shorter than a window ("zero": silence behind
-    it, "repeat": itself); gate: a window whose largest log-mel value (before normalisation) is below this is gated,
-    None gates nothing.
-
-    Raises InputError where a field is out of range, naming it.
+    waveform: (samples,), float, mono at spec.sample_rate, full scale +-1. Returns float32 (n_mels, frames), in dB or
+    nepers by spec.log, with `frame_count` frames. Memory beyond input and result does not grow with the length.
+    Raises InputError where the waveform has another shape or kind, NaN or infinity, or fewer samples than
+    spec.least_samples.
     """
+    check_waveform(waveform)
+    if len(waveform) < spec.least_samples:
+        raise InputError(
+            f"waveform of {len(waveform)} samples: expected at least {spec.least_samples} at {spec.sample_rate} Hz, "
+            f"one STFT window; give a longer recording"
+        )
+    frames = frame_count(len(waveform), spec)
+    before = spec.n_fft // 2 if spec.centre else 0
+    result = np.empty((spec.n_mels, frames), np.float32)
+    for first in range(0, frames, _BLOCK_FRAMES):
+        last = min(first + _BLOCK_FRAMES, frames)
+        start = first * spec.hop_length - before
+        stop = (last - 1) * spec.hop_length - before + spec.n_fft
+        result[:, first:last] = logmel_frames(reflected(waveform, start, stop), spec)
+    return result
 
-    sample_rate: int
-    n_fft: int
-    win_length: int
-    hop_length: int
-    n_mels: int
-    fmin: float
-    fmax: float
-    window: str = "hann"
-    centre: bool = True
-    power: float = 2.0
-    mel_scale: str = "slaney"
-    mel_norm: str = "slaney"
-    log: str = "db"
-    floor: float = 1e-10
-    floor_rule: str = "max"
-    derivatives: str = "none"
-    derivative_width: int = 9
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    window_seconds: float = 1.0
-    window_hop_seconds: float = 0.5
-    end_frame: bool = False
-    pad: str = "zero"
-    gate: float | None = None
 
-    def __post_init__(self) -> None:
-        raise NotImplementedError
+def cut(logmel: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """Network windows of a log-mel spectrogram: those that fit, from frame 0, every spec.window_hop_frames.
 
-    @property
-    def components(self) -> int:
-        """Channels of the network input: 1, or 4 with derivatives."""
-        return 4 if self.derivatives == "time" else 1
+    logmel: (n_mels, frames). Returns a read-only view (n, n_mels, window_frames).
+    Raises InputError where none fits or the mels are not the spec's.
+    """
+    if logmel.ndim != 2 or logmel.shape[0] != spec.n_mels:
+        raise InputError(f"log-mel of shape {logmel.shape}: expected ({spec.n_mels}, frames)")
+    if logmel.shape[1] < spec.window_frames:
+        raise InputError(
+            f"log-mel of {logmel.shape[1]} frames: expected at least {spec.window_frames}, one window; "
+            f"pad the recording to {spec.window_samples} samples"
+        )
+    windows = np.lib.stride_tricks.sliding_window_view(logmel, spec.window_frames, axis=1)
+    return windows[:, :: spec.window_hop_frames].transpose(1, 0, 2)
 
-    @property
-    def window_frames(self) -> int:
-        """Frames of one network window."""
-        return round(self.window_seconds * self.sample_rate / self.hop_length) + int(self.end_frame)
 
-    @property
-    def window_hop_frames(self) -> int:
-        """Frames between the starts of two windows."""
-        return max(1, round(self.window_hop_seconds * self.sample_rate / self.hop_length))
+def gated(windows: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """Which windows are too quiet to be judged.
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(components, mels, frames) of one window."""
-        return self.components, self.n_mels, self.window_frames
+    windows: (n, n_mels, frames), log-mel before normalisation. Returns bool (n,): True where the largest value is below
+    spec.gate; all False where the gate is None.
+    """
+    if spec.gate is None:
+        return np.zeros(len(windows), bool)
+    return np.asarray(windows.max(axis=(1, 2)) < spec.gate)
 
-    @property
-    def hash(self) -> str:
-        """sha256 of the fields, in hexadecimal: equal when two specs compute the same thing."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+def features(windows: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """What the network sees: windows with their time derivatives, each component normalised.
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> FrontendSpec:
-        """Rebuild a spec. Raises InputError where a field is missing, unknown or of the wrong kind."""
-        names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            raise InputError(
-                f"front end: unknown fields {sorted(set(values) - names)}, missing fields {sorted(names - set(values))}"
-            )
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    windows: (n, n_mels, frames), log-mel. Returns float32 (n, components, n_mels, frames).
+    Raises InputError where the windows have another shape.
+    Source: quaternion paper, Eq. 8.
+    """
+    if windows.ndim != 3 or windows.shape[1] != spec.n_mels or windows.shape[2] < 1:
+        raise InputError(f"windows of shape {windows.shape}: expected (n, {spec.n_mels}, frames)")
+    components = [np.asarray(windows, np.float64)]
+    if spec.derivatives == "time":
+        half = spec.derivative_width // 2
+        replicated = np.pad(components[0], ((0, 0), (0, 0), (half, half)), mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(replicated, spec.derivative_width, axis=2)
+        components += [around @ derivative_kernel(spec.derivative_width, order) for order in DERIVATIVE_ORDERS]
+    result = np.empty((len(windows), spec.components, *windows.shape[1:]), np.float32)
+    for index, component in enumerate(components):
+        result[:, index] = (component - spec.mean[index]) / spec.std[index]
+    return result
+
+
+def pad(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """Lengthen a recording that is shorter than one window, by spec.pad; a longer one comes back as it is.
+
+    waveform: (samples,). Returns float32 (at least spec.window_samples,).
+    Raises InputError where the waveform is shorter than spec.win_length samples, has another shape, or is not finite.
+    """
+    check_waveform(waveform)
+    if len(waveform) < spec.win_length:
+        raise InputError(
+            f"waveform of {len(waveform)} samples: expected at least {spec.win_length} at {spec.sample_rate} Hz, "
+            f"one STFT window; give a longer recording"
+        )
+    samples = np.asarray(waveform, np.float32)
+    if len(samples) >= spec.window_samples:
+        return samples
+    if spec.pad == "repeat":
+        return np.resize(samples, spec.window_samples)
+    return np.pad(samples, (0, spec.window_samples - len(samples)))
+
+
+def recording_features(waveform: np.ndarray, spec: FrontendSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Network inputs of a whole recording: pad, log-mel, windows, derivatives, normalisation.
+
+    waveform: (samples,). Returns float32 (n, components, n_mels, window_frames) and gated, bool (n,); n is at least 1.
+    Raises InputError as `pad` does.
+    """
+    windows = cut(logmel(pad(waveform, spec), spec), spec)
+    return features(windows, spec), gated(windows, spec)
+
+
+def frame_count(samples: int, spec: FrontendSpec) -> int:
+    """Frames of a waveform of that many samples (at least spec.least_samples)."""
+    return 1 + (samples if spec.centre else samples - spec.n_fft) // spec.hop_length
+
+
+@lru_cache(maxsize=16)
+def stft_window(spec: FrontendSpec) -> np.ndarray:
+    """Periodic STFT window, in the middle of n_fft samples. Returns float64 (n_fft,), read-only."""
+    offset = 0.5 if spec.window == "hann" else 0.54
+    phase = 2 * np.pi * np.arange(spec.win_length) / spec.win_length
+    window = np.zeros(spec.n_fft)
+    left = (spec.n_fft - spec.win_length) // 2
+    window[left : left + spec.win_length] = offset - (1 - offset) * np.cos(phase)
+    window.setflags(write=False)
+    return window
+
+
+@lru_cache(maxsize=16)
+def mel_filterbank(spec: FrontendSpec) -> np.ndarray:
+    """Triangular mel filters over the STFT's bins. Returns float64 (n_mels, n_fft // 2 + 1), read-only.
+
+    Raises InputError where a filter is so narrow that it spans no bin.
+    Source: Slaney's Auditory Toolbox (1998) or the HTK book, section 5.4, by spec.mel_scale; area norm 2 / bandwidth.
+    """
+    bins = np.arange(spec.n_fft // 2 + 1) * (spec.sample_rate / spec.n_fft)
+    ends = _to_mel(np.array([spec.fmin, spec.fmax]), spec.mel_scale)
+    edges = _to_hertz(np.linspace(ends[0], ends[1], spec.n_mels + 2), spec.mel_scale)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    empty = np.flatnonzero(filters.max(axis=1) == 0.0)
+    if len(empty):
+        raise InputError(
+            f"front end: mel filter {empty[0]} of {spec.n_mels} spans no bin of a {spec.n_fft}-point STFT at "
+            f"{spec.sample_rate} Hz; use fewer mels or a larger n_fft"
+        )
+    if spec.mel_norm == "slaney":
+        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    filters.setflags(write=False)
+    return filters
+
+
+@lru_cache(maxsize=16)
+def derivative_kernel(width: int, order: int) -> np.ndarray:
+    """Weights of `width` neighbouring frames whose sum is the derivative of that order, per frame, in the middle.
+
+    The derivative of the least-squares polynomial of degree `order`. Returns float64 (width,), read-only.
+    Source: Savitzky and Golay (1964).
+    """
+    frames = np.arange(width) - width // 2
+    kernel = math.factorial(order) * np.linalg.pinv(np.vander(frames, order + 1, increasing=True))[order]
+    kernel.setflags(write=False)
+    return kernel
+
+
+def logmel_frames(samples: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    """Log-mel of the STFT frames that fit whole into the samples, with no padding: what whole file and stream share.
+
+    samples: (n,), n at least n_fft. Returns float64 (n_mels, 1 + (n - n_fft) // hop_length).
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop_length]
+    spectrum = np.fft.rfft(frames * stft_window(spec), axis=1)
+    power = spectrum.real**2 + spectrum.imag**2
+    mel = mel_filterbank(spec) @ (power if spec.power == 2.0 else np.sqrt(power)).T
+    lifted = mel + spec.floor if spec.floor_rule == "add" else np.maximum(mel, spec.floor)
+    return 10.0 * np.log10(lifted) if spec.log == "db" else np.log(lifted)
+
+
+def reflected(waveform: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Samples start .. stop of a waveform that is mirrored at its first and last sample (which are not repeated)."""
+    if start >= 0 and stop <= len(waveform):
+        return waveform[start:stop]
+    index = np.abs(np.arange(start, stop))
+    last = len(waveform) - 1
+    return waveform[last - np.abs(last - index)]
+
+
+def check_waveform(waveform: np.ndarray) -> None:
+    """Raises InputError where the waveform is not one-dimensional, not float, or not finite."""
+    if not isinstance(waveform, np.ndarray) or waveform.ndim != 1 or waveform.dtype.kind != "f":
+        found = f"{waveform.dtype} {waveform.shape}" if isinstance(waveform, np.ndarray) else type(waveform).__name__
+        raise InputError(f"waveform: found {found}, expected one row of float samples, mono, full scale +-1")
+    # The sum is finite when all samples are, and needs no array of flags beside an hour of audio.
+    if not math.isfinite(np.sum(waveform, dtype=np.float64)):
+        raise InputError("waveform: NaN or infinite samples; repair the recording")
+
+
+def _to_mel(hertz: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hertz / 700.0)
+    # Linear below 1 kHz (15 mels), 27 logarithmic steps a factor of 6.4 above.
+    return np.where(
+        hertz < 1000.0, hertz * 3.0 / 200.0, 15.0 + 27.0 * np.log(np.maximum(hertz, 1000.0) / 1000.0) / np.log(6.4)
+    )
+
+
+def _to_hertz(mel: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))

@@ -1,0 +1,264 @@
+"""What a front end is as plain data, and the ones that edgeq knows by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from edgeq.errors import InputError
+
+DERIVATIVE_ORDERS = (1, 2, 3)
+_MAX_INPUT_VALUES = 1 << 26
+_CHOICES = {
+    "window": ("hann", "hamming"),
+    "mel_scale": ("slaney", "htk"),
+    "mel_norm": ("slaney", "none"),
+    "log": ("db", "ln"),
+    "floor_rule": ("add", "max"),
+    "derivatives": ("none", "time"),
+    "pad": ("zero", "repeat"),
+}
+
+
+@dataclass(frozen=True)
+class FrontendSpec:
+    """Everything that turns a recording into network inputs, as plain data.
+
+    Log-mel. sample_rate (Hz); n_fft, win_length, hop_length (samples); window ("hann" or "hamming", periodic);
+    centre (frames centred on their hop, edges reflected); power (1 magnitude, 2 power); n_mels; fmin, fmax (Hz);
+    mel_scale ("slaney" or "htk"); mel_norm ("slaney" area or "none"); log ("db": 10 log10, "ln": natural);
+    floor with floor_rule ("add": log(x + floor), "max": log(max(x, floor))).
+
+    Network input. derivatives: "none" (1 component) or "time" (4: log-mel and its first three time derivatives,
+    quaternion paper Eq. 8, as Savitzky-Golay of width derivative_width and order = polynomial order = 1, 2, 3,
+    taken inside the window with edges replicated); mean, std: one a component, subtracted and divided.
+
+    Windows. window_seconds, window_hop_seconds; end_frame: whether a window holds the frame centred on its end (51
+    frames a second at 20 ms) or not (50); pad: what fills a recording shorter than a window ("zero": silence behind
+    it, "repeat": itself); gate: a window whose largest log-mel value (before normalisation) is below this is gated,
+    None gates nothing.
+
+    Raises InputError where a field is out of range, naming it.
+    """
+
+    sample_rate: int
+    n_fft: int
+    win_length: int
+    hop_length: int
+    n_mels: int
+    fmin: float
+    fmax: float
+    window: str = "hann"
+    centre: bool = True
+    power: float = 2.0
+    mel_scale: str = "slaney"
+    mel_norm: str = "slaney"
+    log: str = "db"
+    floor: float = 1e-10
+    floor_rule: str = "max"
+    derivatives: str = "none"
+    derivative_width: int = 9
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    window_seconds: float = 1.0
+    window_hop_seconds: float = 0.5
+    end_frame: bool = False
+    pad: str = "zero"
+    gate: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_stft()
+        self._check_mel()
+        self._check_input()
+        self._check_windows()
+
+    @property
+    def components(self) -> int:
+        """Channels of the network input: 1, or 4 with derivatives."""
+        return 1 + len(DERIVATIVE_ORDERS) if self.derivatives == "time" else 1
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of one network window."""
+        return round(self.window_seconds * self.sample_rate / self.hop_length) + int(self.end_frame)
+
+    @property
+    def window_hop_frames(self) -> int:
+        """Frames between the starts of two windows."""
+        return max(1, round(self.window_hop_seconds * self.sample_rate / self.hop_length))
+
+    @property
+    def window_samples(self) -> int:
+        """Samples that a recording needs for one window; `pad` fills up to it."""
+        for_frames = (self.window_frames - 1) * self.hop_length + (0 if self.centre else self.n_fft)
+        return max(round(self.window_seconds * self.sample_rate), for_frames, self.least_samples)
+
+    @property
+    def least_samples(self) -> int:
+        """Samples of the shortest waveform that `logmel` takes: one STFT window, and enough to reflect at the edges."""
+        return max(self.win_length, self.n_fft // 2 + 1) if self.centre else self.n_fft
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(components, mels, frames) of one window."""
+        return self.components, self.n_mels, self.window_frames
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the fields, in hexadecimal: equal when two specs compute the same thing."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FrontendSpec:
+        """Rebuild a spec. Raises InputError where a field is missing, unknown or of the wrong kind."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"front end: found {type(values).__name__}, expected an object with the fields of a spec")
+        names = {f.name for f in fields(cls)}
+        if set(values) != names:
+            unknown = sorted(str(key) for key in set(values) - names)
+            raise InputError(f"front end: unknown fields {unknown}, missing fields {sorted(names - set(values))}")
+        return cls(**values)
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in choices:
+                raise _wrong(name, value, " or ".join(repr(choice) for choice in choices))
+        for name in ("centre", "end_frame"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "true or false")
+
+    def _check_stft(self) -> None:
+        self._integer("sample_rate", 1_000, 768_000)
+        self._integer("n_fft", 16, 1 << 16)
+        self._integer("win_length", 2, self.n_fft, "n_fft")
+        self._integer("hop_length", 1, self.n_fft, "n_fft")
+        self._number("power", 1.0, 2.0)
+        if self.power not in (1.0, 2.0):
+            raise _wrong("power", self.power, "1 (magnitude) or 2 (power)")
+
+    def _check_mel(self) -> None:
+        self._integer("n_mels", 1, 512)
+        self._number("fmax", 0.0, self.sample_rate / 2, "half the sample rate")
+        self._number("fmin", 0.0, self.fmax, "fmax")
+        if self.fmin == self.fmax:
+            raise _wrong("fmin", self.fmin, f"a frequency below fmax, {self.fmax:g} Hz")
+        self._number("floor", 1e-30, 1.0)
+
+    def _check_input(self) -> None:
+        self._integer("derivative_width", 5, 255)
+        if self.derivative_width % 2 == 0:
+            raise _wrong("derivative_width", self.derivative_width, "an odd number of frames")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, (tuple, list)) or len(values) != self.components:
+                raise _wrong(name, values, f"{self.components} numbers, one a component")
+            if not all(_is_finite(value) for value in values) or (name == "std" and min(values) <= 0):
+                raise _wrong(name, values, "finite numbers" if name == "mean" else "finite numbers above 0")
+            object.__setattr__(self, name, tuple(float(value) for value in values))
+
+    def _check_windows(self) -> None:
+        self._number("window_seconds", 1e-3, 3600.0)
+        self._number("window_hop_seconds", 1e-3, 3600.0)
+        if self.gate is not None:
+            self._number("gate", -1e6, 1e6)
+        if self.window_frames < 1:
+            raise _wrong("window_seconds", self.window_seconds, f"at least a hop of {self.hop_length} samples")
+        if math.prod(self.input_shape) > _MAX_INPUT_VALUES:
+            raise _wrong("window_seconds", self.window_seconds, f"at most {_MAX_INPUT_VALUES} values a window")
+
+    def _integer(self, name: str, least: int, most: int, most_name: str = "") -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _wrong(
+                name, value, f"a whole number from {least} to {most}" + (f" ({most_name})" if most_name else "")
+            )
+
+    def _number(self, name: str, least: float, most: float, most_name: str = "") -> None:
+        value = getattr(self, name)
+        if not _is_finite(value) or not least <= value <= most:
+            raise _wrong(name, value, f"a number from {least:g} to {most:g}" + (f" ({most_name})" if most_name else ""))
+        # 1 and 1.0 must give the same hash.
+        object.__setattr__(self, name, float(value))
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    # Whole numbers that a float holds exactly.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 1 << 53
+
+
+def _wrong(name: str, value: object, expected: str) -> InputError:
+    return InputError(f"front end: {name} is {str(value)[:80]!r}, expected {expected}")
+
+
+PRESETS: dict[str, FrontendSpec] = {
+    # PANNs (Kong et al. 2020): 10-s clips, 1001 frames of 10 ms.
+    "panns-32k": FrontendSpec(
+        sample_rate=32_000,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=320,
+        n_mels=64,
+        fmin=50.0,
+        fmax=14_000.0,
+        window_seconds=10.0,
+        window_hop_seconds=5.0,
+        end_frame=True,
+    ),
+    # Baseline of DCASE 2022 Task 1: 40 x 51, natural log of a magnitude mel spectrogram plus the spacing of 1.0.
+    "dcase2022": FrontendSpec(
+        sample_rate=44_100,
+        n_fft=2048,
+        win_length=1764,
+        hop_length=882,
+        n_mels=40,
+        fmin=0.0,
+        fmax=22_050.0,
+        window="hamming",
+        power=1.0,
+        log="ln",
+        floor=2.0**-52,
+        floor_rule="add",
+        end_frame=True,
+    ),
+    "edge-32k": FrontendSpec(
+        sample_rate=32_000,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=640,
+        n_mels=64,
+        fmin=50.0,
+        fmax=16_000.0,
+        floor=1e-6,
+        floor_rule="add",
+    ),
+    # The same 32-ms window, 31.25-Hz bins and 20-ms hop as edge-32k: every one of the 64 filters still spans a bin, and
+    # the FFT, which a micro-controller pays for each frame, is half as long.
+    "edge-16k": FrontendSpec(
+        sample_rate=16_000,
+        n_fft=512,
+        win_length=512,
+        hop_length=320,
+        n_mels=64,
+        fmin=50.0,
+        fmax=8_000.0,
+        floor=1e-6,
+        floor_rule="add",
+    ),
+}
+
+
+def with_derivatives(spec: FrontendSpec) -> FrontendSpec:
+    """The same front end with the quaternion input of Eq. 8: 4 components, not normalised yet (mean 0, std 1)."""
+    components = 1 + len(DERIVATIVE_ORDERS)
+    return replace(spec, derivatives="time", mean=(0.0,) * components, std=(1.0,) * components)
