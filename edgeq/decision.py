@@ -49,13 +49,10 @@ class ClipScores:
 
     def add(self, probabilities: np.ndarray, gated: np.ndarray) -> None:
         """Take in windows: probabilities (n, classes), gated bool (n,). Raises ValueError on other shapes."""
-        if (
-            probabilities.ndim != 2
-            or probabilities.shape[1] != len(self._all)
-            or gated.shape != probabilities.shape[:1]
-        ):
+        classes = len(self._all)
+        if gated.ndim != 1 or probabilities.shape != (len(gated), classes):
             raise ValueError(
-                f"windows: expected probabilities (n, {len(self._all)}) and gated (n,), "
+                f"windows: expected probabilities (n, {classes}) and gated (n,), "
                 f"found {probabilities.shape} and {gated.shape}"
             )
         self._all += probabilities.sum(axis=0, dtype=np.float64)
@@ -74,7 +71,8 @@ class ClipScores:
 def clip_scores(probabilities: np.ndarray, gated: np.ndarray) -> np.ndarray:
     """Scores of one clip from all of its windows.
 
-    probabilities: (n, classes), gated: bool (n,). Returns float32 (classes,). Raises ValueError on other shapes or n = 0.
+    probabilities: (n, classes), gated: bool (n,), n at least 1. Returns float32 (classes,).
+    Raises ValueError on other shapes.
     """
     clip = ClipScores(probabilities.shape[-1])
     clip.add(probabilities, gated)
