@@ -1,0 +1,208 @@
+"""The command line: one short function a command, each a thin call of the library; heavy imports wait inside."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgeq.errors import CheckFailed, InputError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and leave with its exit code.
+
+    0 done; 1 a check failed; 2 bad usage or input, one line on stderr; 130 interrupted.
+    """
+    try:
+        code = commands.main(args=arguments, prog_name="edgeq", standalone_mode=False)
+    except click.UsageError as error:
+        where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+        _leave(2, error.format_message() + where)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _leave(130, "interrupted; what was finished is kept")
+    except InputError as error:
+        _leave(2, str(error))
+    except CheckFailed as error:
+        _leave(1, str(error))
+    except BrokenPipeError:
+        # The reader of our output went away (`edgeq models | head`): nothing is left to say, not even at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(141)
+    except OSError as error:
+        _leave(2, _describe(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="edgeq", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Take an audio classifier from training to a device, and prove that it still works there."""
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout, nothing else.")(command)
+
+
+def present(value: Any, view: str, as_json: bool) -> None:
+    """Print a result: as one JSON value, or through the view of that name in `show`."""
+    if as_json:
+        click.echo(json.dumps(value, allow_nan=False))
+        return
+    from edgeq import show
+
+    getattr(show, view)(value)
+
+
+@commands.command("models")
+@json_option
+def models_command(as_json: bool) -> None:
+    """List the zoo's models and the architectures."""
+    from edgeq import catalogue
+
+    present(catalogue.listing(), "models", as_json)
+
+
+@commands.command("inspect")
+@click.argument("model")
+@click.option("--classes", type=int, help="Another number of classes.")
+@click.option("--in-channels", type=int, help="Another number of input components.")
+@click.option("--clip-seconds", type=float, help="Count on a window of another length.")
+@click.option("--budget", help="A budget's name (dcase2022) or a TOML file; over it, the exit code is 1.")
+@json_option
+def inspect_command(
+    model: str,
+    classes: int | None,
+    in_channels: int | None,
+    clip_seconds: float | None,
+    budget: str | None,
+    as_json: bool,
+) -> None:
+    """Show what MODEL (zoo name, bundle, architecture, .onnx or .tflite) costs, layer by layer."""
+    from edgeq import inspection
+
+    report = inspection.inspect(
+        model, classes=classes, in_channels=in_channels, clip_seconds=clip_seconds, budget=budget
+    )
+    present(report, "inspection", as_json)
+    if budget and not report["budget"]["ok"]:
+        raise CheckFailed(f"{report['name']} is over the budget {budget}: {'; '.join(report['budget']['reasons'])}")
+
+
+@commands.command("train")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of recordings.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
+@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option("--cross-validate", is_flag=True, help="Hold out each fold in turn; gives metrics, writes no bundle.")
+@json_option
+def train_command(
+    recipe: Path, data: Path, output: Path | None, seed: int | None, cross_validate: bool, as_json: bool
+) -> None:
+    """Train a bundle from RECIPE (TOML); a killed run resumes where it stood."""
+    from edgeq.training import recipe as recipes
+
+    result = recipes.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
+    present(result, "training", as_json)
+
+
+@commands.command("export")
+@click.argument("model")
+@click.option("--onnx", is_flag=True, help="Write ONNX.")
+@click.option("--tflite", is_flag=True, help="Write TFLite.  [default: both]")
+@click.option("--int8", is_flag=True, help="Write the INT8 form of each beside the float one.")
+@click.option(
+    "--calib",
+    type=click.Path(path_type=Path),
+    help="Recordings to calibrate INT8 on.  [default: the ranges the bundle carries]",
+)
+@click.option("--classes", type=int, help="Classes of an architecture with random weights.  [default: 10]")
+@click.option("--budget", help="Refuse to export over this budget (dcase2022, or a TOML file).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.  [default: build/<name>]")
+@json_option
+def export_command(
+    model: str,
+    onnx: bool,
+    tflite: bool,
+    int8: bool,
+    calib: Path | None,
+    classes: int | None,
+    budget: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Export MODEL for runtimes and devices, and verify every file against what was trained."""
+    from edgeq.export import run
+
+    formats = tuple(name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted) or run.FORMATS
+    result = run.export(model, output, formats=formats, int8=int8, calibration=calib, classes=classes, budget=budget)
+    present(result.to_json(), "exported", as_json)
+
+
+@commands.command("verify")
+@click.argument("model")
+@click.option("--data", type=click.Path(path_type=Path), help="Compare on these recordings too.")
+@json_option
+def verify_command(model: str, data: Path | None, as_json: bool) -> None:
+    """Compare every exported stage of MODEL with the network as it was trained."""
+    from edgeq import bundle, verify
+
+    report = verify.verify(bundle.find(model), data=data)
+    present(report.to_json(), "verification", as_json)
+    if not report.passed:
+        raise CheckFailed(f"{model}: {report.failure}")
+
+
+@commands.command("classify")
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a recording.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime or torch.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@json_option
+def classify_command(
+    model: str, files: tuple[str, ...], top: int, runtime: str | None, int8: bool, as_json: bool
+) -> None:
+    """Label recordings of any rate, channels and length."""
+    from edgeq import classify
+
+    results = classify.classify(model, [Path(file) for file in files], top=top, runtime=runtime, int8=int8)
+    present([result.to_json() for result in results], "classified", as_json)
+
+
+@commands.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> None:
+    """Check what works on this machine, and how to mend what doesn't."""
+    from edgeq import doctor
+
+    checks = doctor.examine()
+    present([check.to_json() for check in checks], "checks", as_json)
+    broken = [check.name for check in checks if not check.ok and not check.optional]
+    if broken:
+        raise CheckFailed(f"not working here: {', '.join(broken)}")
+
+
+def _describe(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    mend = {
+        errno.ENOSPC: "free some space or choose another folder with -o",
+        errno.EACCES: "choose another folder with -o, or change its permissions",
+        errno.EROFS: "choose another folder with -o",
+    }.get(error.errno or 0)
+    return f"{place}{reason}" + (f"; {mend}" if mend else "")
+
+
+def _leave(code: int, message: str) -> None:
+    click.echo(f"edgeq: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,46 @@
+"""What a graph costs: parameters and true MACs, operator by operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.graph.ir import Conv2D, FullyConnected, Graph, Op
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator: its output's name and NHWC shape, constants it holds, MACs on one window."""
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+def layers(graph: Graph) -> list[Layer]:
+    """The cost of every operator, in execution order.
+
+    MACs are counted as in the design: Cin * Cout * kernel area * output area for convolutions, in * out for dense layers;
+    pooling, activations and reductions count none. Parameters are weights and biases.
+    """
+    return [
+        Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))
+        for op in graph.ops
+    ]
+
+
+def _parameters(graph: Graph, op: Op) -> int:
+    if not isinstance(op, Conv2D | FullyConnected):
+        return 0  # Shapes and axes are constants in a file, but nothing that was learned.
+    return sum(tensor.data.size for name in op.inputs if (tensor := graph.tensors[name]).data is not None)
+
+
+def _macs(graph: Graph, op: Op) -> int:
+    if not isinstance(op, Conv2D | FullyConnected):
+        return 0
+    weight = int(np.prod(graph.tensors[op.inputs[1]].shape))
+    _, *area, _ = graph.tensors[op.output].shape
+    return weight * int(np.prod(area)) if isinstance(op, Conv2D) else weight

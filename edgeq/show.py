@@ -1,0 +1,164 @@
+"""The commands' results for people: tables and lines from the very values that --json prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+Value = Mapping[str, Any]
+
+
+def models(rows: Sequence[Value]) -> None:
+    """The zoo with its accuracies, then the architectures."""
+    table = _table("model", "kind", "accuracy", ">stored", ">lowered", ">MACs", ">INT8 file")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["kind"],
+            _accuracy(row.get("accuracy")),
+            _count(row["stored"]),
+            _count(row["lowered"]),
+            _count(row["macs"]),
+            _bytes(row.get("int8_bytes")),
+        )
+    console = _console()
+    console.print(table)
+    console.print("[dim]stored: each quaternion component once; lowered: after block lowering, as budgets count[/]")
+
+
+def inspection(report: Value) -> None:
+    """The per-layer table, the totals and the budget."""
+    table = _table("layer", "op", "output", ">parameters", ">MACs", title=escape(report["name"]))
+    for layer in report["layers"]:
+        shape = " x ".join(str(size) for size in layer["output_shape"])
+        table.add_row(layer["name"], layer["op"], shape, _count(layer["parameters"]), _count(layer["macs"]))
+    console = _console()
+    console.print(table)
+    counts = ((key.replace("_", " "), value) for key, value in report["parameters"].items() if value is not None)
+    console.print("parameters  " + "   ".join(f"{name} [bold]{value:,}[/]" for name, value in counts))
+    macs = report["macs"]
+    line = f"MACs        network [bold]{macs['network']:,}[/] an inference"
+    if macs.get("frontend") is not None:
+        line += f"   front end {macs['frontend']:,}"
+    if report.get("macs_per_second") is not None:
+        line += f"   {report['macs_per_second']:,} a second of audio"
+    console.print(line)
+    if budget := report.get("budget"):
+        verdict = "[green]kept[/]" if budget["ok"] else f"[red]exceeded[/]: {escape('; '.join(budget['reasons']))}"
+        console.print(f"budget      {escape(budget['name'])}: {verdict}")
+
+
+def training(result: Value) -> None:
+    """Where the bundle is, and its metrics."""
+    console = _console()
+    for name, value in result["metrics"].items():
+        console.print(f"{name.replace('_', ' ')}: {_accuracy(value) if 'accuracy' in name else _plain(value)}")
+    if result.get("bundle"):
+        console.print(f"[green]wrote[/] {escape(str(result['bundle']))}")
+        console.print(f"[dim]next:[/] edgeq export {escape(str(result['bundle']))} --int8", soft_wrap=True)
+
+
+def exported(result: Value) -> None:
+    """The files, the verdict of the gate, and what firmware needs to know."""
+    verification(result["verify"])
+    console = _console()
+    table = _table("file", "format", ">size")
+    for file in result["files"]:
+        table.add_row(escape(file["path"]), file["format"], _bytes(file["bytes"]))
+    console.print(table)
+    for note in result.get("notes", ()):
+        console.print(Text(note, style="dim"), soft_wrap=True)
+    if result.get("firmware"):
+        console.print("\n[bold]For TensorFlow Lite Micro[/]")
+        console.print(Text(result["firmware"]), soft_wrap=True)
+    console.print(f"[dim]next:[/] edgeq classify {escape(result['bundle'])} RECORDING", soft_wrap=True)
+
+
+def verification(report: Value) -> None:
+    """One line a stage, the layers that lose most in INT8, and the verdict."""
+    table = _table("stage", "on", ">inputs", ">top-1 agreement", ">max error", ">SQNR", ">accuracy", "")
+    for stage in report["stages"]:
+        table.add_row(
+            stage["name"],
+            stage.get("inputs", ""),
+            str(stage["clips"]),
+            f"{stage['top1_agreement']:.2%}",
+            f"{stage['max_abs_error']:.1e}",
+            _decibels(stage["sqnr_db"]),
+            _accuracy(stage.get("accuracy")),
+            "[green]ok[/]" if stage.get("passed", True) else "[red]failed[/]",
+        )
+    console = _console()
+    console.print(table)
+    if report.get("layers"):
+        worst = report["layers"][:3]
+        console.print(
+            "[dim]INT8 layers, worst SQNR first: "
+            + ", ".join(f"{layer['name']} {_decibels(layer['sqnr_db'])}" for layer in worst)
+            + "[/]"
+        )
+    for note in report.get("notes", ()):
+        console.print(Text(note, style="dim"), soft_wrap=True)
+    console.print("[bold green]passed[/]" if report["passed"] else "[bold red]FAILED[/]")
+
+
+def classified(results: Sequence[Value]) -> None:
+    """One block a recording: its labels with a bar each."""
+    console = _console()
+    for result in results:
+        console.print(f"[bold]{escape(result['file'])}[/]  {result['seconds']:.1f} s", soft_wrap=True)
+        for entry in result["top"]:
+            bar = "█" * round(20 * entry["score"])
+            console.print(f"  {entry['score']:6.1%}  {bar:<20}  {escape(entry['label'])}")
+
+
+def checks(rows: Sequence[Value]) -> None:
+    """One line a check, with the mend where something is missing."""
+    table = _table("", "check", "found", "mend")
+    for row in rows:
+        mark = "[green]ok[/]" if row["ok"] else "[yellow]--[/]" if row.get("optional") else "[red]NO[/]"
+        table.add_row(mark, row["check"], escape(row["detail"]), escape(row["mend"]))
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """A table whose columns are named; a leading '>' right-aligns one."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _bytes(value: int | None) -> str:
+    return "" if value is None else f"{value / 1000:,.1f} kB"
+
+
+def _decibels(value: float | None) -> str:
+    return "exact" if value is None else f"{value:.1f} dB"
+
+
+def _accuracy(value: float | Value | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        low, high = value["low"], value["high"]
+        return f"{value['mean']:.1%} ({low:.1%} to {high:.1%}, {value['seeds']} seeds)"
+    return f"{value:.1%}"
+
+
+def _plain(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
