@@ -12,39 +12,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeq.graph import ir
+from edgeq.graph import ir, tflite_format
 
-FILE_IDENTIFIER = b"TFL3"
-SCHEMA_VERSION = 3
-METADATA_NAME = "edgeq"
-SIGNATURE_KEY = "serving_default"
-SIGNATURE_INPUT, SIGNATURE_OUTPUT = "input", "output"
-
-# What LiteRT, tflite-runtime 2.14 and TensorFlow Lite Micro ask of the version number: 1 for float; for int8 the first
-# version that takes it (tensorflow/lite/tools/versioning/op_version.cc).
-FLOAT_VERSION = 1
-INT8_VERSIONS = {
-    "CONV_2D": 3,
-    "FULLY_CONNECTED": 4,
-    "AVERAGE_POOL_2D": 2,
-    "MAX_POOL_2D": 2,
-    "MEAN": 2,
-    "REDUCE_MAX": 2,
-    "ADD": 2,
-    "RELU": 2,
-    "TANH": 2,
-    "LOGISTIC": 2,
-    "SOFTMAX": 2,
-    "RESHAPE": 1,
-    "PAD": 2,
-}
-
-_TYPES = {
-    "float32": schema.TensorType.FLOAT32,
-    "int8": schema.TensorType.INT8,
-    "int32": schema.TensorType.INT32,
-}
-_ACTIVATIONS = {ir.NONE: schema.ActivationFunctionType.NONE, ir.RELU: schema.ActivationFunctionType.RELU}
 # Kernels read constants in place, so the schema asks for this alignment; its Python classes don't keep it themselves.
 _ALIGNMENT = 16
 
@@ -62,12 +31,6 @@ def to_tflite(graph: ir.Graph) -> bytes:
     for op in graph.ops:
         _add_op(file, op)
     return file.pack()
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis of `size` under TensorFlow Lite's SAME: the odd one goes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 class _Buffer(schema.BufferT):
@@ -100,13 +63,24 @@ class _File:
     def tensor(self, tensor: ir.Tensor) -> int:
         """Index of the tensor, which is added when it is met for the first time."""
         if tensor.name not in self.indices:
-            self.indices[tensor.name] = len(self.tensors)
-            self.tensors.append(self._tensor_table(tensor))
+            self.indices[tensor.name] = self.append(tensor)
         return self.indices[tensor.name]
+
+    def append(self, tensor: ir.Tensor) -> int:
+        table = schema.TensorT()
+        table.name = tensor.name
+        table.shape = np.array(tensor.shape, np.int32)
+        table.hasRank = True
+        table.type = tflite_format.TYPES[tensor.dtype]
+        if tensor.quantization is not None:
+            table.quantization = _quantization(tensor.quantization)
+        table.buffer = 0 if tensor.data is None else self._buffer(_value(tensor).tobytes())
+        self.tensors.append(table)
+        return len(self.tensors) - 1
 
     def constant(self, name: str, values: list[int] | list[tuple[int, int]]) -> int:
         data = np.array(values, np.int32)
-        return self.tensor(ir.Tensor(name, data.shape, "int32", data))
+        return self.append(ir.Tensor(name, data.shape, "int32", data))
 
     def operator(self, kind: str, inputs: list[int], output: int, options: object = None) -> None:
         table = schema.OperatorT()
@@ -120,16 +94,16 @@ class _File:
 
     def pack(self) -> bytes:
         model = schema.ModelT()
-        model.version = SCHEMA_VERSION
+        model.version = tflite_format.SCHEMA_VERSION
         model.description = f"edgeq {self.graph.name}"
         model.operatorCodes = [self._operator_code(kind) for kind in self.codes]
         model.subgraphs = [self._subgraph()]
         model.signatureDefs = [self._signature()]
         words = json.dumps(dict(self.graph.metadata), sort_keys=True, ensure_ascii=False)
-        model.metadata = [_metadata(METADATA_NAME, self._buffer(words.encode()))]
+        model.metadata = [_metadata(tflite_format.METADATA_NAME, self._buffer(words.encode()))]
         model.buffers = self.buffers
         builder = flatbuffers.Builder(sum(len(buffer.data or b"") for buffer in self.buffers) + 4096)
-        builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+        builder.Finish(model.Pack(builder), file_identifier=tflite_format.FILE_IDENTIFIER)
         return bytes(builder.Output())
 
     def _buffer(self, data: bytes) -> int:
@@ -138,22 +112,11 @@ class _File:
         self.buffers.append(buffer)
         return len(self.buffers) - 1
 
-    def _tensor_table(self, tensor: ir.Tensor) -> schema.TensorT:
-        table = schema.TensorT()
-        table.name = tensor.name
-        table.shape = np.array(tensor.shape, np.int32)
-        table.type = _TYPES[tensor.dtype]
-        table.hasRank = True
-        if tensor.quantization is not None:
-            table.quantization = _quantization(tensor.quantization)
-        table.buffer = 0 if tensor.data is None else self._buffer(_value(tensor).tobytes())
-        return table
-
     def _operator_code(self, kind: str) -> schema.OperatorCodeT:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = code.builtinCode
-        code.version = INT8_VERSIONS[kind] if self.graph.quantized else FLOAT_VERSION
+        code.version = tflite_format.INT8_VERSIONS[kind] if self.graph.quantized else tflite_format.FLOAT_VERSION
         return code
 
     def _subgraph(self) -> schema.SubGraphT:
@@ -167,9 +130,9 @@ class _File:
 
     def _signature(self) -> schema.SignatureDefT:
         signature = schema.SignatureDefT()
-        signature.signatureKey = SIGNATURE_KEY
-        signature.inputs = [_tensor_map(SIGNATURE_INPUT, self.indices[self.graph.input])]
-        signature.outputs = [_tensor_map(SIGNATURE_OUTPUT, self.indices[self.graph.output])]
+        signature.signatureKey = tflite_format.SIGNATURE_KEY
+        signature.inputs = [_tensor_map(tflite_format.SIGNATURE_INPUT, self.indices[self.graph.input])]
+        signature.outputs = [_tensor_map(tflite_format.SIGNATURE_OUTPUT, self.indices[self.graph.output])]
         return signature
 
 
@@ -194,27 +157,32 @@ def _add_op(file: _File, op: ir.Op) -> None:
 def _add_convolution(file: _File, op: ir.Conv2D) -> None:
     graph = file.graph
     source, weight, bias = (graph.tensors[name] for name in op.inputs)
+    index = file.tensor(source)
     options = schema.Conv2DOptionsT()
     options.strideH, options.strideW = op.stride
-    options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+    options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
     options.padding = schema.Padding.VALID
     if any(op.padding):
-        rows, columns = (same_padding(source.shape[a], weight.shape[a], op.stride[a - 1]) for a in (1, 2))
+        rows, columns = (
+            tflite_format.same_padding(source.shape[axis], weight.shape[axis], op.stride[axis - 1]) for axis in (1, 2)
+        )
         if op.padding == (*rows, *columns):
             options.padding = schema.Padding.SAME
         else:
-            source = _add_pad(file, source, op)
-    inputs = [file.tensor(tensor) for tensor in (source, weight, bias)]
+            index = _add_pad(file, source, op)
+    inputs = [index, file.tensor(weight), file.tensor(bias)]
     file.operator(op.kind, inputs, file.tensor(graph.tensors[op.output]), options)
 
 
-def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> ir.Tensor:
+def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> int:
+    """A PAD before a convolution: zeros, which in int8 are codes of the zero point."""
     above, below, left, right = op.padding
     batch, height, width, channels = source.shape
+    name = f"{op.output}.padded"
     shape = (batch, above + height + below, left + width + right, channels)
-    padded = ir.Tensor(f"{op.output}.padded", shape, source.dtype, quantization=source.quantization)
-    inputs = [file.tensor(source), file.constant(f"{padded.name}.paddings", _paddings(op.padding))]
-    file.operator("PAD", inputs, file.tensor(padded), schema.PadOptionsT())
+    padded = file.append(ir.Tensor(name, shape, source.dtype, quantization=source.quantization))
+    inputs = [file.tensor(source), file.constant(f"{name}.paddings", _paddings(op.padding))]
+    file.operator("PAD", inputs, padded, schema.PadOptionsT())
     return padded
 
 
@@ -224,10 +192,10 @@ def _options(op: ir.Op, result: ir.Tensor) -> object:
     match op:
         case ir.FullyConnected():
             options = schema.FullyConnectedOptionsT()
-            options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+            options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
         case ir.Add():
             options = schema.AddOptionsT()
-            options.fusedActivationFunction = _ACTIVATIONS[op.activation]
+            options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
         case ir.AveragePool2D() | ir.MaxPool2D():
             options = schema.Pool2DOptionsT()
             options.padding = schema.Padding.VALID
