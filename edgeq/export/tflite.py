@@ -180,8 +180,8 @@ def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> int:
     batch, height, width, channels = source.shape
     name = f"{op.output}.padded"
     shape = (batch, above + height + below, left + width + right, channels)
-    padded = file.append(ir.Tensor(name, shape, source.dtype, quantization=source.quantization))
     inputs = [file.tensor(source), file.constant(f"{name}.paddings", _paddings(op.padding))]
+    padded = file.append(ir.Tensor(name, shape, source.dtype, quantization=source.quantization))
     file.operator("PAD", inputs, padded, schema.PadOptionsT())
     return padded
 

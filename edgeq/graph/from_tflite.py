@@ -1,0 +1,302 @@
+"""Read a .tflite file into a Graph: the operators of graph.ir; anything else is refused by name."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeq.errors import InputError
+from edgeq.graph import ir, tflite_format
+from edgeq.graph.check import check
+
+LARGEST_FILE = 1 << 30  # bytes; a flatbuffer ends at 2 GiB
+_MAX_RANK = 8
+_DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
+_ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
+# What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, names that are no text.
+_DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, RecursionError)
+
+
+def read(source: bytes | Path) -> ir.Graph:
+    """The graph in a .tflite file, given as bytes or as a path; constants are views of the file's bytes.
+
+    A file that `export.tflite` wrote comes back as a graph that gives the same bytes again (a PAD that was put before a
+    convolution stays an operator). Raises InputError where the file can't be read, is damaged, or holds an operator,
+    version, element type or shape that graph.ir doesn't have.
+    """
+    name, data = ("TFLite bytes", source) if isinstance(source, bytes) else (str(source), _file(source))
+    if len(data) < 8 or data[4:8] != tflite_format.FILE_IDENTIFIER:
+        raise InputError(f"{name}: not a TFLite file (no TFL3 mark): expected what `edgeq export --tflite` writes")
+    try:
+        return check(_Reader(data).graph())
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except _DAMAGE as error:
+        raise InputError(f"{name}: damaged TFLite file; export or copy it again") from error
+
+
+def _file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path}: {path.stat().st_size} bytes: a model of at most {LARGEST_FILE} was expected")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; expected a .tflite file") from None
+
+
+class _Reader:
+    """One model's tables; every vector is held against the file's length before it is walked."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.model = schema.Model.GetRootAs(data)
+        if self.model.Version() != tflite_format.SCHEMA_VERSION:
+            raise InputError(f"schema version {self.model.Version()}: expected {tflite_format.SCHEMA_VERSION}")
+        self.buffers = self.items(self.model, "Buffers")
+        subgraphs = self.items(self.model, "Subgraphs")
+        if len(subgraphs) != 1:
+            raise InputError(f"{len(subgraphs)} subgraphs: expected one")
+        self.subgraph = subgraphs[0]
+        self.tensors = [self.tensor(table) for table in self.items(self.subgraph, "Tensors")]
+
+    def graph(self) -> ir.Graph:
+        by_name = {tensor.name: tensor for tensor in self.tensors}
+        if len(by_name) != len(self.tensors) or "" in by_name:
+            raise InputError("tensors without a name, or two of one name: expected each to have its own")
+        codes = [_kind(code) for code in self.items(self.model, "OperatorCodes")]
+        ops = tuple(self.operator(table, codes) for table in self.items(self.subgraph, "Operators"))
+        source, result = self.single("Inputs"), self.single("Outputs")
+        if source.data is not None or source.shape[:1] != (1,):
+            raise InputError(f"input {source.name!r} of shape {source.shape}: expected a batch of 1")
+        used = {source.name, *(name for op in ops for name in (*op.inputs, op.output))}
+        tensors = {name: tensor for name, tensor in by_name.items() if name in used}
+        name = _text(self.subgraph.Name())
+        return ir.Graph(name, tensors, ops, source.name, result.name, self.metadata())
+
+    def items(self, table: Any, field: str) -> list[Any]:
+        """All elements of a table's vector of tables."""
+        count = getattr(table, f"{field}Length")()
+        if count * 4 > len(self.data):
+            raise InputError(f"{count} {field.lower()}: more than the file has room for")
+        return [getattr(table, field)(index) for index in range(count)]
+
+    def numbers(self, table: Any, field: str) -> np.ndarray:
+        """A table's vector of numbers; empty where it is absent."""
+        return np.zeros(0, np.int32) if getattr(table, f"{field}IsNone")() else getattr(table, f"{field}AsNumpy")()
+
+    def single(self, field: str) -> ir.Tensor:
+        indices = self.numbers(self.subgraph, field)
+        if indices.size != 1:
+            raise InputError(f"{indices.size} {field.lower()}: expected one")
+        return self.at(int(indices[0]))
+
+    def at(self, index: int) -> ir.Tensor:
+        if not 0 <= index < len(self.tensors):
+            raise InputError(f"tensor number {index} of {len(self.tensors)}: no such tensor")
+        return self.tensors[index]
+
+    def tensor(self, table: Any) -> ir.Tensor:
+        name = _text(table.Name())
+        where = f"tensor {name!r}"
+        shape = self.numbers(table, "Shape")
+        if shape.size > _MAX_RANK or (self.numbers(table, "ShapeSignature") < 0).any():
+            raise InputError(f"{where}: {shape.size} axes or a dynamic shape: expected at most {_MAX_RANK}, all fixed")
+        if table.Type() not in _DTYPES:
+            found = tflite_format.name_of(schema.TensorType, table.Type())
+            raise InputError(f"{where}: element type {found}: expected {', '.join(_DTYPES.values())}")
+        if table.IsVariable() or table.Sparsity() is not None:
+            raise InputError(f"{where}: a variable or sparse tensor: expected a plain one")
+        sizes, dtype = tuple(int(size) for size in shape), _DTYPES[table.Type()]
+        return ir.Tensor(name, sizes, dtype, self.value(table, where, sizes, dtype), self.quantization(table, where))
+
+    def value(self, table: Any, where: str, shape: tuple[int, ...], dtype: str) -> np.ndarray | None:
+        number = table.Buffer()
+        if number >= len(self.buffers):
+            raise InputError(f"{where}: buffer number {number} of {len(self.buffers)}: no such buffer")
+        buffer = self.buffers[number]
+        if buffer.Offset() > 1 or buffer.Size() > 1:
+            raise InputError(f"{where}: its data lies outside the flatbuffer: expected a file below 2 GiB")
+        content = self.numbers(buffer, "Data")
+        if content.size == 0:
+            return None
+        kind = np.dtype(dtype).newbyteorder("<")
+        expected = kind.itemsize * int(np.prod(shape, dtype=object))
+        if content.size != expected:
+            raise InputError(f"{where}: {content.size} bytes of data: expected {expected} for {shape} of {dtype}")
+        return content.view(kind).reshape(shape)
+
+    def quantization(self, table: Any, where: str) -> ir.Quantization | None:
+        parameters = table.Quantization()
+        if parameters is None or parameters.ScaleLength() == 0:
+            return None
+        if parameters.DetailsType():
+            raise InputError(f"{where}: custom quantization: expected scale and zero point")
+        scale, zero_point = self.numbers(parameters, "Scale"), self.numbers(parameters, "ZeroPoint")
+        if zero_point.size and np.abs(zero_point).max() > 128:
+            raise InputError(f"{where}: zero point {zero_point[0]}: expected -128 to 127")
+        return ir.Quantization(scale, zero_point.astype(np.int32), parameters.QuantizedDimension())
+
+    def operator(self, table: Any, codes: list[tuple[str, int]]) -> ir.Op:
+        if table.OpcodeIndex() >= len(codes):
+            raise InputError(f"operator code number {table.OpcodeIndex()} of {len(codes)}: no such code")
+        kind, version = codes[table.OpcodeIndex()]
+        outputs = self.numbers(table, "Outputs")
+        if outputs.size != 1:
+            raise InputError(f"operator {kind}: {outputs.size} outputs: expected one")
+        result = self.at(int(outputs[0]))
+        where = f"operator {kind} {result.name!r}"
+        if kind not in ir.OPS:
+            raise InputError(f"{where}: not supported; supported are {', '.join(ir.OPS)}")
+        if not 1 <= version <= tflite_format.INT8_VERSIONS[kind]:
+            raise InputError(f"{where}: version {version}: expected 1 to {tflite_format.INT8_VERSIONS[kind]}")
+        indices = self.numbers(table, "Inputs")
+        if indices.size == 0 or (indices < 0).any():
+            raise InputError(f"{where}: an input is left out: expected weights, bias and the like to be there")
+        inputs = [self.at(int(index)) for index in indices]
+        return _PARSERS.get(kind, _plain)(kind, inputs, result, _options(table, kind, where), where)
+
+    def metadata(self) -> dict[str, str]:
+        for entry in self.items(self.model, "Metadata"):
+            if _text(entry.Name()) == tflite_format.METADATA_NAME and entry.Buffer() < len(self.buffers):
+                words = json.loads(self.numbers(self.buffers[entry.Buffer()], "Data").tobytes())
+                if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
+                    raise InputError(f"metadata {tflite_format.METADATA_NAME!r}: expected a JSON object of strings")
+                return words
+        return {}
+
+
+Parser = Callable[[str, list[ir.Tensor], ir.Tensor, Any, str], ir.Op]
+
+
+def _plain(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    return ir.OPS[kind](tuple(tensor.name for tensor in inputs), result.name)
+
+
+def _convolution(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    _one_of(where, "dilation", (options.DilationHFactor(), options.DilationWFactor()), [(1, 1)])
+    stride = (options.StrideH(), options.StrideW())
+    padding = _explicit_padding(where, inputs, options.Padding(), stride)
+    names = tuple(tensor.name for tensor in inputs)
+    return ir.Conv2D(names, result.name, stride, padding, _activation(options, where))
+
+
+def _dense(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    _one_of(where, "weights format", options.WeightsFormat(), [0])
+    return ir.FullyConnected(tuple(tensor.name for tensor in inputs), result.name, _activation(options, where))
+
+
+def _add(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    return ir.Add(tuple(tensor.name for tensor in inputs), result.name, _activation(options, where))
+
+
+def _pool(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    _one_of(where, "fused activation", _activation(options, where), [ir.NONE])
+    window, stride = (options.FilterHeight(), options.FilterWidth()), (options.StrideH(), options.StrideW())
+    if options.Padding() != schema.Padding.VALID:
+        sizes = inputs[0].shape[1:3]
+        if len(sizes) != 2 or min(stride) < 1 or any(map(any, map(tflite_format.same_padding, sizes, window, stride))):
+            raise InputError(f"{where}: pooling with padding: expected windows that lie inside the map")
+    return {"AVERAGE_POOL_2D": ir.AveragePool2D, "MAX_POOL_2D": ir.MaxPool2D}[kind](
+        (inputs[0].name,), result.name, window, stride
+    )
+
+
+def _reduce(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    _one_of(where, "keep_dims", bool(options.KeepDims()), [False])
+    rank = len(inputs[0].shape)
+    axes = tuple(int(axis) + rank * (axis < 0) for axis in _constant(where, "axes", inputs).ravel())
+    return {"MEAN": ir.Mean, "REDUCE_MAX": ir.ReduceMax}[kind]((inputs[0].name,), result.name, axes)
+
+
+def _reshape(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    return ir.Reshape((inputs[0].name,), result.name)
+
+
+def _softmax(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    _one_of(where, "beta", options.Beta(), [1.0])
+    return ir.Softmax((inputs[0].name,), result.name)
+
+
+def _pad(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
+    paddings = _constant(where, "paddings", inputs)
+    if paddings.shape != (4, 2) or paddings[[0, 3]].any():
+        raise InputError(f"{where}: paddings {paddings.tolist()}: expected rows and columns of an NHWC map only")
+    above, below, left, right = (int(n) for n in paddings[1:3].ravel())
+    return ir.Pad((inputs[0].name,), result.name, (above, below, left, right))
+
+
+_PARSERS: dict[str, Parser] = {
+    "CONV_2D": _convolution,
+    "FULLY_CONNECTED": _dense,
+    "ADD": _add,
+    "AVERAGE_POOL_2D": _pool,
+    "MAX_POOL_2D": _pool,
+    "MEAN": _reduce,
+    "REDUCE_MAX": _reduce,
+    "RESHAPE": _reshape,
+    "SOFTMAX": _softmax,
+    "PAD": _pad,
+}
+
+
+def _options(table: Any, kind: str, where: str) -> Any:
+    """The operator's options table; None where its kind has none that matter."""
+    expected = tflite_format.OPTIONS.get(kind)
+    if expected is None:
+        return None
+    if table.BuiltinOptionsType() != getattr(schema.BuiltinOptions, expected):
+        found = tflite_format.name_of(schema.BuiltinOptions, table.BuiltinOptionsType())
+        raise InputError(f"{where}: options {found}: expected {expected}")
+    union = table.BuiltinOptions()
+    options = getattr(schema, expected)()
+    options.Init(union.Bytes, union.Pos)
+    return options
+
+
+def _explicit_padding(
+    where: str, inputs: list[ir.Tensor], rule: int, stride: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    if rule == schema.Padding.VALID:
+        return (0, 0, 0, 0)
+    if len(inputs) < 2 or any(len(tensor.shape) != 4 for tensor in inputs[:2]) or min(stride) < 1:
+        raise InputError(f"{where}: inputs or strides that are no convolution's")
+    sizes, kernel = inputs[0].shape[1:3], inputs[1].shape[1:3]
+    rows, columns = map(tflite_format.same_padding, sizes, kernel, stride)
+    return (*rows, *columns)
+
+
+def _activation(options: Any, where: str) -> str:
+    number = options.FusedActivationFunction()
+    if number not in _ACTIVATIONS:
+        found = tflite_format.name_of(schema.ActivationFunctionType, number)
+        raise InputError(f"{where}: fused activation {found}: expected NONE or RELU")
+    return _ACTIVATIONS[number]
+
+
+def _constant(where: str, what: str, inputs: list[ir.Tensor]) -> np.ndarray:
+    if len(inputs) != 2 or inputs[1].data is None or inputs[1].dtype != "int32":
+        raise InputError(f"{where}: {what} are not constant int32")
+    return inputs[1].data
+
+
+def _one_of(where: str, what: str, found: Any, expected: list[Any]) -> None:
+    if found not in expected:
+        raise InputError(f"{where}: {what} {found}: expected {' or '.join(map(str, expected))}")
+
+
+def _kind(code: Any) -> tuple[str, int]:
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    name = tflite_format.name_of(schema.BuiltinOperator, number)
+    if name == "CUSTOM":
+        name = f"CUSTOM {_text(code.CustomCode())}"
+    return name, code.Version()
+
+
+def _text(words: bytes | None) -> str:
+    return (words or b"").decode()
