@@ -231,8 +231,8 @@ PRESETS: dict[str, FrontendSpec] = {
         floor_rule="add",
         end_frame=True,
     ),
-    # The loudest cell of a full-scale sine is near 30 dB; the gate is about 60 dB below that: digital silence and what no
-    # microphone hears, while the quietest event of ESC-10 stays 20 dB above it.
+    # Gate: the loudest cell of a full-scale sine is near 30 dB, and of the quietest clip of ESC-10 near -8 dB; below
+    # -30 dB lie digital silence and what no microphone hears.
     "edge-32k": FrontendSpec(
         sample_rate=32_000,
         n_fft=1024,
@@ -246,8 +246,8 @@ PRESETS: dict[str, FrontendSpec] = {
         gate=-30.0,
     ),
     # The same 32-ms window, 31.25-Hz bins and 20-ms hop as edge-32k: every one of the 64 filters still spans a bin, and
-    # the FFT, which a micro-controller pays for each frame, is half as long. Half the samples in a
-    # window are 6 dB less power, so the gate is 6 dB lower.
+    # the FFT, which a micro-controller pays for each frame, is half as long. Half the samples a window are 6 dB less
+    # power, hence the lower gate.
     "edge-16k": FrontendSpec(
         sample_rate=16_000,
         n_fft=512,
