@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeq.errors import InputError
 from edgeq.graph.float_kernels import FLOAT_KERNELS
+from edgeq.graph.int8_kernels import INT8_KERNELS
 from edgeq.graph.ir import Graph, Quantization, Tensor
 
 
@@ -26,7 +27,7 @@ def run(graph: Graph, x: np.ndarray, keep: bool = False) -> np.ndarray | dict[st
     Raises InputError where x does not fit the graph's input.
     """
     _check_input(graph, x)
-    kernels = FLOAT_KERNELS
+    kernels = INT8_KERNELS if graph.quantized else FLOAT_KERNELS
     last_use = {name: index for index, op in enumerate(graph.ops) for name in op.inputs}
     values = {graph.input: x}
     for index, op in enumerate(graph.ops):

@@ -1,0 +1,214 @@
+"""What each operator computes on int8 codes, bit for bit as LiteRT's reference kernels (BUILTIN_REF) compute it.
+
+Sums are exact whatever their order, so convolutions and dense layers may run through BLAS: float32 while every partial
+sum stays below 2^24, else float64.
+Source: tflite/kernels/internal/reference and .../reference/integer_ops of LiteRT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from edgeq.graph.fixed_point import (
+    doubling_high_multiply,
+    exp_on_negative_values,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+    reciprocal,
+    rounding_divide_by_power_of_two,
+    wrap,
+)
+from edgeq.graph.float_kernels import Kernel, conv_products, max_pool, pad, reduce_max, reshape, windows
+from edgeq.graph.ir import (
+    RELU,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    FullyConnected,
+    Logistic,
+    MaxPool2D,
+    Mean,
+    Op,
+    Pad,
+    ReduceMax,
+    Relu,
+    Reshape,
+    Softmax,
+    Tanh,
+    Tensor,
+)
+
+CODE_MIN, CODE_MAX = -128, 127
+
+ADD_LEFT_SHIFT = 20
+SOFTMAX_DIFFERENCE_BITS = 5
+SOFTMAX_SUM_BITS = 12
+
+
+def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Per output channel: accumulate in int32, rescale with double rounding."""
+    multiplier, shift = quantize_multiplier(_accumulator_scale(op, tensors) / _scale(tensors, op.output))
+    zero_point = _zero_point(tensors, op.output)
+    dtype = _exact_dtype(weight)
+    y = np.empty((len(x), *tensors[op.output].shape[1:]), np.int8)
+    offset = x.astype(dtype) - _zero_point(tensors, op.inputs[0])
+    for items, products in conv_products(offset, weight.astype(dtype), op.stride, op.padding):
+        sums = wrap(products.astype(np.int64) + bias)
+        scaled = multiply_by_quantized_multiplier(sums, multiplier, shift)
+        y[items] = _codes(scaled + zero_point, op.activation, zero_point)
+    return y
+
+
+def _dense(
+    op: FullyConnected, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """One scale for all: accumulate in int32, rescale in double precision with one rounding, half away from zero."""
+    dtype = _exact_dtype(weight)
+    zero_point = _zero_point(tensors, op.output)
+    products = (x.astype(dtype) - _zero_point(tensors, op.inputs[0])) @ weight.astype(dtype).T
+    sums = wrap(products.astype(np.int64) + bias)
+    scaled = _round_half_away(sums * (_accumulator_scale(op, tensors) / _scale(tensors, op.output)))
+    return _codes(scaled.astype(np.int64) + zero_point, op.activation, zero_point)
+
+
+def _average_pool(op: AveragePool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """The mean of the codes themselves, rounded half away from code 0."""
+    view = windows(x, op.window, op.stride)
+    count = op.window[0] * op.window[1]
+    sums = view.sum(axis=(3, 4), dtype=np.int64)
+    return (np.sign(sums) * ((np.abs(sums) + count // 2) // count)).astype(np.int8)
+
+
+def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """1 / count is folded into the multiplier, truncated, as much of it as the shift has room for."""
+    count = int(np.prod([x.shape[axis] for axis in op.axes]))
+    multiplier, shift = quantize_multiplier(_scale(tensors, op.inputs[0]) / _scale(tensors, op.output))
+    room = min(count.bit_length() - 1, 32, 31 + int(shift))
+    multiplier, shift = (multiplier << room) // count, shift - room
+    sums = wrap(x.sum(axis=op.axes, dtype=np.int64) - _zero_point(tensors, op.inputs[0]) * count)
+    scaled = multiply_by_quantized_multiplier(sums, multiplier, shift)
+    return _codes(scaled + _zero_point(tensors, op.output))
+
+
+def _add(op: Add, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Both inputs brought to twice the larger scale with 20 more bits, added, brought to the output's scale."""
+    scales = [_scale(tensors, name) for name in op.inputs]
+    common = 2 * max(scales)
+    total = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.int64)
+    for codes, name, scale in zip((x, y), op.inputs, scales, strict=True):
+        widened = (codes.astype(np.int64) - _zero_point(tensors, name)) << ADD_LEFT_SHIFT
+        total += multiply_by_quantized_multiplier(widened, *quantize_multiplier(scale / common))
+    factor = quantize_multiplier(common / ((1 << ADD_LEFT_SHIFT) * _scale(tensors, op.output)))
+    zero_point = _zero_point(tensors, op.output)
+    return _codes(multiply_by_quantized_multiplier(total, *factor) + zero_point, op.activation, zero_point)
+
+
+def _relu(op: Relu, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """Rescaled with double rounding; the ratio of the scales is a float32, unlike everywhere else."""
+    ratio = float(np.float32(_scale(tensors, op.inputs[0])) / np.float32(_scale(tensors, op.output)))
+    zero_point = _zero_point(tensors, op.output)
+    offset = x.astype(np.int64) - _zero_point(tensors, op.inputs[0])
+    scaled = multiply_by_quantized_multiplier(offset, *quantize_multiplier(ratio))
+    return _codes(scaled + zero_point, RELU, zero_point)
+
+
+def _tanh(op: Tanh, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    return _lookup(op, tensors, x, lambda values: np.tanh(values.astype(np.float64)).astype(np.float32))
+
+
+def _logistic(op: Logistic, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    def logistic(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the 0 that is wanted
+            exponentials = np.exp(-values.astype(np.float64)).astype(np.float32)
+        return np.float32(1) / (np.float32(1) + exponentials)
+
+    return _lookup(op, tensors, x, logistic)
+
+
+def _softmax(op: Softmax, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """exp of the difference to the row's largest code and the reciprocal of their sum, all in fixed point."""
+    difference = x.max(axis=-1, keepdims=True).astype(np.int64) - x
+    exponentials = _softmax_exponentials(_scale(tensors, op.inputs[0]))[difference]
+    shares = rounding_divide_by_power_of_two(exponentials, SOFTMAX_SUM_BITS)
+    fraction, exponent = reciprocal(shares.sum(axis=-1, keepdims=True), SOFTMAX_SUM_BITS)
+    scaled = rounding_divide_by_power_of_two(doubling_high_multiply(exponentials, fraction), exponent + 31 - 8)
+    return _codes(scaled + CODE_MIN)
+
+
+def _pad(op: Pad, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    return pad(x, op.padding, _zero_point(tensors, op.output))
+
+
+def _softmax_exponentials(scale: float) -> np.ndarray:
+    """exp(-difference * scale), Q0.31, for differences of 0 to 255 codes; 0 where the kernel skips them."""
+    real = min(scale * (1 << (31 - SOFTMAX_DIFFERENCE_BITS)), float((1 << 31) - 1))
+    multiplier, shift = quantize_multiplier(real)
+    radius = int(((1 << SOFTMAX_DIFFERENCE_BITS) - 1) * 2.0 ** (31 - SOFTMAX_DIFFERENCE_BITS - int(shift)))
+    difference = np.arange(256, dtype=np.int64)
+    kept = np.minimum(difference, radius)
+    exponentials = exp_on_negative_values(doubling_high_multiply(-kept << shift, multiplier))
+    return np.where(difference <= radius, exponentials, 0)
+
+
+def _lookup(
+    op: Op, tensors: Mapping[str, Tensor], x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """A table of 256 codes, its values computed in float32."""
+    codes = np.arange(CODE_MIN, CODE_MAX + 1)
+    source = np.float32(_scale(tensors, op.inputs[0])) * (codes - _zero_point(tensors, op.inputs[0])).astype(np.float32)
+    inverse = np.float32(1) / np.float32(_scale(tensors, op.output))
+    table = _codes(_round_half_away(function(source) * inverse) + _zero_point(tensors, op.output))
+    return table[x.astype(np.int64) - CODE_MIN]
+
+
+def _codes(values: np.ndarray, activation: str = "none", zero_point: int = CODE_MIN) -> np.ndarray:
+    lowest = max(CODE_MIN, zero_point) if activation == RELU else CODE_MIN
+    return np.clip(values, lowest, CODE_MAX).astype(np.int8)
+
+
+def _round_half_away(x: np.ndarray) -> np.ndarray:
+    return np.trunc(x + np.copysign(0.5, x))
+
+
+def _accumulator_scale(op: Op, tensors: Mapping[str, Tensor]) -> np.ndarray:
+    weight = tensors[op.inputs[1]].quantization
+    assert weight is not None
+    return _scale(tensors, op.inputs[0]) * weight.scale.astype(np.float64)
+
+
+def _scale(tensors: Mapping[str, Tensor], name: str) -> float:
+    parameters = tensors[name].quantization
+    assert parameters is not None
+    return float(parameters.scale[0])
+
+
+def _zero_point(tensors: Mapping[str, Tensor], name: str) -> int:
+    parameters = tensors[name].quantization
+    assert parameters is not None
+    return int(parameters.zero_point[0])
+
+
+def _exact_dtype(weight: np.ndarray) -> np.dtype:
+    """float32 where no partial sum of weight * (code - zero_point) can reach 2^24."""
+    largest = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max(initial=0)
+    return np.dtype(np.float32 if largest * 255 < 1 << 24 else np.float64)
+
+
+INT8_KERNELS: dict[type[Op], Kernel] = {
+    Conv2D: _conv,
+    FullyConnected: _dense,
+    AveragePool2D: _average_pool,
+    MaxPool2D: max_pool,
+    Mean: _mean,
+    ReduceMax: reduce_max,
+    Add: _add,
+    Relu: _relu,
+    Tanh: _tanh,
+    Logistic: _logistic,
+    Softmax: _softmax,
+    Reshape: reshape,
+    Pad: _pad,
+}
+"""One function an operator: (op, tensors by name, codes) to the output's codes."""

@@ -1,0 +1,197 @@
+"""Turn a float graph into an int8 one: observe activation ranges, then choose scales and codes.
+
+Weights are symmetric, -127 to 127: one scale per filter in convolutions, one for all in dense layers. Activations are
+asymmetric int8 over the observed range, which is widened to hold zero. Every real value is rounded to the nearest code,
+ties to even; that is symmetric in sign, so a filter and its negative hold the same codes.
+
+Codes of a filter come from its weights as trained. Batch norm's gain multiplies the filter's scale by its magnitude and
+flips the codes by its sign, so the four rows of a quaternion filter hold the same codes up to sign and order whatever
+their gains, and quaternion weights can be stored once without loss.
+Source: TensorFlow Lite 8-bit quantization specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgeq.errors import InputError
+from edgeq.graph.ir import (
+    RELU,
+    Add,
+    AveragePool2D,
+    Conv2D,
+    FullyConnected,
+    Graph,
+    Logistic,
+    MaxPool2D,
+    Op,
+    Pad,
+    Quantization,
+    ReduceMax,
+    Relu,
+    Reshape,
+    Softmax,
+    Tanh,
+    Tensor,
+)
+from edgeq.graph.reference import constant, run
+
+Ranges = dict[str, tuple[float, float]]
+"""Smallest and largest value of each activation, by tensor name, input included."""
+
+PASS_THROUGH = (AveragePool2D, MaxPool2D, ReduceMax, Reshape, Pad)
+"""Operators whose output keeps the scale and zero point of their input."""
+
+FIXED: dict[type[Op], tuple[float, int]] = {Tanh: (1 / 128, 0), Softmax: (1 / 256, -128), Logistic: (1 / 256, -128)}
+"""Output scale and zero point that the kernels prescribe."""
+
+MIN_SCALE = 2.0**-24
+"""Floor of activation scales: below it the softmax kernel's multiplier no longer exceeds 1, which it insists on."""
+
+MAX_BIAS = 1 << 30
+"""Largest bias code: leaves half of the int32 accumulator to the products."""
+
+
+def observe(graph: Graph, batches: Iterable[np.ndarray]) -> Ranges:
+    """Ranges of every activation of a float graph over batches of inputs (N, ...) NHWC.
+
+    Raises InputError where there is no input at all, or an activation is not finite.
+    """
+    ranges: Ranges = {}
+    for batch in batches:
+        if not len(batch):
+            continue
+        for name, values in run(graph, batch, keep=True).items():
+            low, high = ranges.get(name, (np.inf, -np.inf))
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    if not ranges:
+        raise InputError(f"{graph.name}: nothing to calibrate with: expected at least one input")
+    for name, (low, high) in ranges.items():
+        _check_finite(graph, name, low, high)
+    return ranges
+
+
+def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
+    """The int8 graph of a float graph: same operators and names, int8 activations and weights, int32 biases.
+
+    A filter whose bias would not fit int32 (weights or gain next to nothing) gets a larger scale and codes of its own.
+    Raises InputError where a range is missing or not finite, or a filter's sums can overflow int32.
+    """
+    if graph.quantized:
+        raise InputError(f"{graph.name}: quantized already: expected a float graph")
+    tensors = dict(graph.tensors)
+    tensors[graph.input] = _quantized(tensors[graph.input], _from_range(graph, graph.input, ranges, relu=False))
+    for op in graph.ops:
+        tensors[op.output] = _quantized(graph.tensors[op.output], _output_parameters(graph, op, tensors, ranges))
+        if isinstance(op, (Conv2D, FullyConnected)):
+            _quantize_weights(graph, op, tensors)
+    return replace(graph, tensors=tensors)
+
+
+def _output_parameters(
+    graph: Graph, op: Op, tensors: Mapping[str, Tensor], ranges: Mapping[str, tuple[float, float]]
+) -> Quantization:
+    if isinstance(op, PASS_THROUGH):
+        return _parameters(tensors[op.inputs[0]])
+    if type(op) in FIXED:
+        return _activation(*FIXED[type(op)])
+    relu = isinstance(op, Relu) or (isinstance(op, (Conv2D, FullyConnected, Add)) and op.activation == RELU)
+    parameters = _from_range(graph, op.output, ranges, relu)
+    if isinstance(op, Add):
+        # The kernel insists on an output scale that 20 bits below the inputs' can still express.
+        floor = 2.0**-18 * max(float(_parameters(tensors[name]).scale[0]) for name in op.inputs)
+        if parameters.scale[0] < floor:
+            return _activation(floor, int(parameters.zero_point[0]))
+    return parameters
+
+
+def _from_range(graph: Graph, name: str, ranges: Mapping[str, tuple[float, float]], relu: bool) -> Quantization:
+    """Scale and zero point of an activation whose 256 codes span its range and zero."""
+    if name not in ranges:
+        raise InputError(f"{graph.name}: no activation range for {name}: recalibrate with --calib")
+    low, high = ranges[name]
+    _check_finite(graph, name, low, high)
+    low, high = (0.0 if relu else min(low, 0.0)), max(high, 0.0)
+    if low == high:
+        high = 1.0  # constant zero: any scale represents it
+    scale = np.float32(max((high - low) / 255, MIN_SCALE))
+    return _activation(float(scale), int(np.clip(np.rint(-128 - low / float(scale)), -128, 127)))
+
+
+def _quantize_weights(graph: Graph, op: Conv2D | FullyConnected, tensors: dict[str, Tensor]) -> None:
+    """Replace an operator's weight and bias by codes."""
+    for name in op.inputs[1:]:
+        if len(graph.consumers(name)) != 1:
+            raise InputError(f"{graph.name}: {name} is used by several operators: expected one")
+    weight, bias = (graph.tensors[name] for name in op.inputs[1:])
+    input_scale = float(_parameters(tensors[op.inputs[0]]).scale[0])
+    bias_values = constant(bias).astype(np.float64)
+    if not (np.isfinite(constant(weight)).all() and np.isfinite(bias_values).all()):
+        raise InputError(f"{graph.name}: {weight.name} or {bias.name} holds NaN or infinity: expected finite values")
+    smallest = np.abs(bias_values) / (input_scale * MAX_BIAS)
+    if isinstance(op, Conv2D):
+        codes, scale = _filter_codes(weight, smallest)
+    else:
+        codes, scale = _dense_codes(weight, float(smallest.max(initial=0)))
+    bias_scale = (input_scale * scale.astype(np.float64)).astype(np.float32)
+    bias_codes = np.rint(bias_values / bias_scale).astype(np.int64)
+    largest = np.abs(bias_codes) + 255 * np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1)
+    if largest.max(initial=0) >= 1 << 31:
+        raise InputError(f"{graph.name}: {weight.name}: {codes[0].size} weights a filter can overflow int32 sums")
+    tensors[weight.name] = replace(
+        weight, dtype="int8", data=codes, gain=None, quantization=Quantization(scale, np.zeros(len(scale), np.int32))
+    )
+    tensors[bias.name] = replace(
+        bias,
+        dtype="int32",
+        data=bias_codes.astype(np.int32),
+        quantization=Quantization(bias_scale, np.zeros(len(bias_scale), np.int32)),
+    )
+
+
+def _filter_codes(weight: Tensor, smallest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales (out,) of a convolution, no scale below `smallest`."""
+    assert weight.data is not None
+    filters = weight.data.reshape(len(weight.data), -1).astype(np.float64)
+    gain = np.ones(len(filters)) if weight.gain is None else weight.gain.astype(np.float64)
+    unfolded = _positive(np.abs(filters).max(axis=1, initial=0) / 127)
+    codes = np.rint(filters / unfolded[:, None]) * np.sign(gain)[:, None]
+    scale = (unfolded * np.abs(gain)).astype(np.float32)
+    weak = scale < np.maximum(smallest, np.finfo(np.float32).tiny)
+    scale[weak] = _positive(smallest[weak])
+    codes[weak] = np.rint(filters[weak] * gain[weak, None] / scale[weak, None])
+    return codes.astype(np.int8).reshape(weight.data.shape), scale
+
+
+def _dense_codes(weight: Tensor, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and the one scale (1,) of a dense layer."""
+    values = constant(weight).astype(np.float64)
+    scale = _positive(np.array([max(np.abs(values).max(initial=0) / 127, smallest)]))
+    return np.rint(values / scale).astype(np.int8), scale
+
+
+def _positive(scale: np.ndarray) -> np.ndarray:
+    """Scales as float32, 1 where they are zero: all-zero weights have codes of zero at any scale."""
+    scale = scale.astype(np.float32)
+    return np.where(scale > 0, scale, np.float32(1))
+
+
+def _quantized(tensor: Tensor, parameters: Quantization) -> Tensor:
+    return replace(tensor, dtype="int8", quantization=parameters)
+
+
+def _parameters(tensor: Tensor) -> Quantization:
+    assert tensor.quantization is not None
+    return tensor.quantization
+
+
+def _activation(scale: float, zero_point: int) -> Quantization:
+    return Quantization(np.array([scale], np.float32), np.array([zero_point], np.int32))
+
+
+def _check_finite(graph: Graph, name: str, low: float, high: float) -> None:
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise InputError(f"{graph.name}: range of {name} is {low} to {high}: expected finite values, smaller first")
