@@ -1,0 +1,155 @@
+"""The TFLite reader: back to the same bytes, no to what it doesn't know, and never worse than no."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import flatbuffers
+import graphs
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeq.errors import InputError
+from edgeq.export.tflite import to_tflite
+from edgeq.graph import from_tflite, ir, reference
+from edgeq.graph.quantize import observe, quantize
+
+NAMES = sorted(graphs.BUILDERS)
+
+
+def quantized(graph: ir.Graph) -> ir.Graph:
+    return quantize(graph, observe(graph, [graphs.inputs(graph, 16)]))
+
+
+FILES = {name: to_tflite(make()) for name, make in graphs.BUILDERS.items()}
+INT8_FILES = {name: to_tflite(quantized(make())) for name, make in graphs.BUILDERS.items()}
+
+
+@pytest.mark.parametrize("model", [*FILES.values(), *INT8_FILES.values()], ids=[*NAMES, *(f"{n}-int8" for n in NAMES)])
+def test_what_was_written_comes_back_byte_for_byte(model: bytes) -> None:
+    assert to_tflite(from_tflite.read(model)) == model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_that_comes_back_computes_the_same(name: str, tmp_path: Path) -> None:
+    graph = quantized(graphs.BUILDERS[name]())
+    path = tmp_path / "model.tflite"
+    path.write_bytes(INT8_FILES[name])
+    back = from_tflite.read(path)
+    assert (back.name, back.input, back.output, back.metadata) == (graph.name, "input", graph.output, graph.metadata)
+    codes = reference.quantize_input(graph, graphs.inputs(graph, 4))
+    np.testing.assert_array_equal(reference.run(back, codes), reference.run(graph, codes))
+
+
+def altered(name: str, change: Callable[[schema.ModelT], None]) -> bytes:
+    """A valid file with something else in it."""
+    model = schema.ModelT.InitFromPackedBuf(INT8_FILES[name])
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def set_code(index: int, **fields: object) -> Callable[[schema.ModelT], None]:
+    return lambda model: vars(model.operatorCodes[index]).update(fields)
+
+
+def set_tensor(index: int, **fields: object) -> Callable[[schema.ModelT], None]:
+    return lambda model: vars(model.subgraphs[0].tensors[index]).update(fields)
+
+
+def set_options(index: int, **fields: object) -> Callable[[schema.ModelT], None]:
+    return lambda model: vars(model.subgraphs[0].operators[index].builtinOptions).update(fields)
+
+
+def twice(model: schema.ModelT) -> None:
+    model.subgraphs *= 2
+
+
+def shape(*sizes: int) -> np.ndarray:
+    return np.array(sizes, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_code(2, builtinCode=39, deprecatedBuiltinCode=39), "TRANSPOSE 'tanh_1': not supported"),
+        (set_code(2, builtinCode=32, deprecatedBuiltinCode=32, customCode="Mine"), "CUSTOM Mine"),
+        (set_code(0, version=9), "CONV_2D 'conv_1': version 9"),
+        (set_tensor(0, type=schema.TensorType.INT16), "INT16"),
+        (set_tensor(0, type=schema.TensorType.FLOAT32), "'conv_1': 'conv_1.weight' is int8"),
+        (set_tensor(0, shapeSignature=shape(-1, 8, 10, 1)), "'input': 4 axes or a dynamic shape"),
+        (set_tensor(0, shape=shape(2, 8, 10, 1)), r"'input' of shape \(2, 8, 10, 1\): expected a batch of 1"),
+        (set_tensor(0, shape=shape(1, 8, 20, 1)), r"CONV_2D 'conv_1': shape \(1, 8, 10, 4\) does not follow"),
+        (set_tensor(0, isVariable=True), "variable"),
+        (set_tensor(0, quantization=None), "'input' has no quantization"),
+        (set_tensor(1, name="input"), "two of one name"),
+        (set_options(0, fusedActivationFunction=3), "RELU6"),
+        (set_options(0, dilationHFactor=2), "dilation"),
+        (set_options(0, strideH=0), "CONV_2D 'conv_1'"),
+        (set_options(1, padding=schema.Padding.SAME, strideH=1), "AVERAGE_POOL_2D 'pool_1': pooling with padding"),
+        (set_options(8, beta=2.0), "beta"),
+        (lambda model: vars(model).update(version=2), "schema version 2"),
+        (twice, "2 subgraphs"),
+    ],
+)
+def test_what_a_graph_cannot_hold_is_refused_by_name(change: Callable[[schema.ModelT], None], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_tflite.read(altered("chain", change))
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    graph = graphs.chain()
+    weight = graph.tensors["conv_1.weight"]
+    broken = dataclasses.replace(weight, data=np.full_like(weight.data, np.nan))
+    with pytest.raises(InputError, match=r"conv_1\.weight.*NaN"):
+        from_tflite.read(to_tflite(dataclasses.replace(graph, tensors={**graph.tensors, weight.name: broken})))
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"not a model at all", bytes(64)])
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.tflite: not a TFLite file"):
+        from_tflite.read(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.tflite"):
+        with pytest.raises(InputError, match=path.name):
+            from_tflite.read(path)
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    int8=st.booleans(),
+    cut=st.none() | st.floats(0, 1),
+    edits=st.lists(
+        st.tuples(
+            st.floats(0, 1, exclude_max=True),
+            st.binary(min_size=1, max_size=4)
+            | st.sampled_from([b"\xff" * 4, b"\xff\xff\xff\x7f", bytes(4), b"\1\0\0\0"]),
+        ),
+        max_size=8,
+    ),
+)
+def test_a_damaged_file_is_refused_or_still_makes_sense(
+    name: str, int8: bool, cut: float | None, edits: list[tuple[float, bytes]]
+) -> None:
+    content = bytearray((INT8_FILES if int8 else FILES)[name])
+    for place, edit in edits:
+        start = int(place * (len(content) - len(edit)))
+        content[start : start + len(edit)] = edit
+    if cut is not None:
+        content = content[: int(cut * len(content))]
+    try:
+        graph = from_tflite.read(bytes(content))
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        to_tflite(graph)
