@@ -1,0 +1,369 @@
+"""The unit that commands take and give: a folder with everything a model needs, checked before any of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from edgeq import atomic, manifest
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.decision import DecisionRule
+from edgeq.errors import InputError
+from edgeq.goldens import Goldens
+from edgeq.manifest import MANIFEST, FileRecord
+from edgeq.nets.spec import ArchitectureSpec
+
+FORMAT = 1
+WEIGHTS, RANGES, GOLDENS = "weights.safetensors", "ranges.json", "goldens.safetensors"
+
+EXPORTS = {
+    "onnx": "{name}.onnx",
+    "onnx-int8": "{name}.int8.onnx",
+    "tflite": "{name}.tflite",
+    "tflite-int8": "{name}.int8.tflite",
+}
+"""Stage of an exported file, and what the file is called."""
+
+Ranges = Mapping[str, tuple[float, float]]
+
+_FIELDS = {
+    "format", "name", "architecture", "frontend", "labels", "decision", "provenance", "licence", "metrics",
+    "exports", "files",
+}  # fmt: skip
+_MAX_MANIFEST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An opened bundle: its manifest, and its files as far as they are asked for.
+
+    labels: one a class, in the order of the outputs. provenance, metrics: whatever training wrote. exports: stage to
+    path inside the folder. files: path inside the folder to what it has to hold.
+    """
+
+    folder: Path
+    name: str
+    architecture: ArchitectureSpec
+    frontend: FrontendSpec
+    labels: tuple[str, ...]
+    decision: DecisionRule
+    provenance: Mapping[str, Any]
+    licence: str
+    metrics: Mapping[str, Any]
+    exports: Mapping[str, str]
+    files: Mapping[str, FileRecord]
+
+    def file(self, path: str) -> bytes:
+        """Content of a file of the bundle. Raises InputError where it is not listed, missing, or not as recorded."""
+        if path not in self.files:
+            raise InputError(f"{self.folder}: holds no {path}; it lists {', '.join(sorted(self.files))}")
+        record, place = self.files[path], manifest.located(self.folder, path, self.files[path])
+        with place.open("rb") as handle:
+            content = handle.read(record.bytes + 1)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise InputError(
+                f"{place}: altered: its sha256 is not the one in {MANIFEST}; restore the file or the bundle"
+            )
+        return content
+
+    def export(self, stage: str) -> bytes:
+        """Content of the exported file of a stage. Raises InputError where the bundle has none."""
+        if stage not in self.exports:
+            there = ", ".join(self.exports) or "none"
+            raise InputError(f"{self.folder}: has no {stage} export (it has: {there}); run: edgeq export {self.folder}")
+        return self.file(self.exports[stage])
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The torch state dict, float32: each quaternion component once. Raises InputError where it is damaged."""
+        place = self.folder / WEIGHTS
+        try:
+            weights = load(self.file(WEIGHTS))
+        except (SafetensorError, ValueError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{place}: not a safetensors file ({error}); write the bundle again") from error
+        manifest.check_weights(str(place), weights)
+        return weights
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Least and largest value of each activation, by tensor. Raises InputError where the bundle has none."""
+        if RANGES not in self.files:
+            raise InputError(f"{self.folder}: has no {RANGES}; calibrate with: edgeq export --int8 --calib DIR")
+        return manifest.checked_ranges(
+            str(self.folder / RANGES), manifest.parse(self.folder / RANGES, self.file(RANGES))
+        )
+
+    def goldens(self) -> Goldens:
+        """What `verify` needs. Raises InputError where the bundle has none, or they are of another network."""
+        if GOLDENS not in self.files:
+            raise InputError(f"{self.folder}: has no {GOLDENS}; write the bundle again with goldens")
+        try:
+            goldens = Goldens.from_bytes(self.file(GOLDENS))
+        except InputError as error:
+            raise _within(self.folder / GOLDENS, error) from error
+        if goldens.outputs.shape[1] != self.architecture.classes:
+            raise InputError(
+                f"{self.folder / GOLDENS}: {goldens.outputs.shape[1]} classes, expected {self.architecture.classes}"
+            )
+        return goldens
+
+
+def read(folder: Path | str) -> Bundle:
+    """Open a bundle: the manifest is checked, and that every file is there in its size; contents when they are read.
+
+    Raises InputError naming the file and the mend.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise InputError(f"{folder}: found {found}, expected a bundle: a folder with {MANIFEST}")
+    place = folder / MANIFEST
+    if not place.is_file():
+        raise InputError(f"{folder}: found no {MANIFEST}, expected a bundle; `edgeq models` lists those of the zoo")
+    with place.open("rb") as handle:
+        content = handle.read(_MAX_MANIFEST_BYTES + 1)
+    if len(content) > _MAX_MANIFEST_BYTES:
+        raise InputError(f"{place}: over {_MAX_MANIFEST_BYTES >> 20} MiB, expected a few KiB; restore the bundle")
+    try:
+        bundle = _from_json(folder, manifest.parse(place, content))
+    except InputError as error:
+        raise _within(place, error) from error
+    for path, record in bundle.files.items():
+        manifest.located(folder, path, record)
+    return bundle
+
+
+def check(bundle: Bundle) -> None:
+    """Read every file and compare it with its sha256. Raises InputError naming the first that is not as recorded."""
+    for path in bundle.files:
+        bundle.file(path)
+
+
+def write(
+    folder: Path | str,
+    *,
+    name: str,
+    architecture: ArchitectureSpec,
+    frontend: FrontendSpec,
+    labels: Sequence[str],
+    weights: Mapping[str, np.ndarray],
+    ranges: Ranges | None = None,
+    goldens: Goldens | None = None,
+    decision: DecisionRule | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    licence: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    exports: Mapping[str, bytes] | None = None,
+    gate: Callable[[Bundle], None] | None = None,
+) -> Bundle:
+    """Write a bundle beside its place, then put it there; equal arguments give equal bytes.
+
+    weights: the torch state dict without counters, all float32. exports: stage to content. gate: called with the
+    finished bundle before it takes its place; whatever it raises leaves `folder` as it was. Files in `folder` that no
+    bundle wrote (a recipe, a card) are kept.
+    Raises InputError where a part is not valid or `folder` holds something else; OSError as the disk does.
+    """
+    folder = Path(folder)
+    manifest.check_weights("weights", weights)
+    exports = exports or {}
+    contents = {WEIGHTS: save({key: np.ascontiguousarray(value) for key, value in weights.items()})}
+    if ranges is not None:
+        checked = manifest.checked_ranges("ranges", {key: list(map(float, pair)) for key, pair in ranges.items()})
+        contents[RANGES] = manifest.dump(checked)
+    if goldens is not None:
+        contents[GOLDENS] = goldens.to_bytes()
+    contents |= {_export_path(name, stage): content for stage, content in exports.items()}
+    description = manifest.dump(
+        {
+            "format": FORMAT,
+            "name": name,
+            "architecture": architecture.to_json(),
+            "frontend": frontend.to_json(),
+            "labels": list(labels),
+            "decision": (decision or DecisionRule()).to_json(),
+            "provenance": dict(provenance or {}),
+            "licence": licence,
+            "metrics": dict(metrics or {}),
+            "exports": {stage: _export_path(name, stage) for stage in exports},
+            "files": {
+                path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for path, content in contents.items()
+            },
+        }
+    )
+    kept = _kept(folder)
+    with atomic.folder(folder) as beside:
+        for entry in kept:
+            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, beside / entry.name)
+        for path, content in {**contents, MANIFEST: description}.items():
+            (beside / path).write_bytes(content)
+        written = read(beside)
+        if gate is not None:
+            gate(written)
+    return read(folder)
+
+
+def copy(
+    bundle: Bundle,
+    folder: Path | str,
+    *,
+    exports: Mapping[str, bytes],
+    ranges: Ranges | None = None,
+    gate: Callable[[Bundle], None] | None = None,
+) -> Bundle:
+    """Write the same model with these exports, and other ranges where they are given; the rest is as in `write`."""
+    if ranges is None and RANGES in bundle.files:
+        ranges = bundle.ranges()
+    return write(
+        folder,
+        name=bundle.name,
+        architecture=bundle.architecture,
+        frontend=bundle.frontend,
+        labels=bundle.labels,
+        weights=bundle.weights(),
+        ranges=ranges,
+        goldens=bundle.goldens() if GOLDENS in bundle.files else None,
+        decision=bundle.decision,
+        provenance=bundle.provenance,
+        licence=bundle.licence,
+        metrics=bundle.metrics,
+        exports=exports,
+        gate=gate,
+    )
+
+
+def find(model: str | Path) -> Bundle:
+    """Open a bundle by its folder, or by its name in the zoo: folders in EDGEQ_MODELS, then edgeq's own.
+
+    Raises InputError where there is none of that name, listing what there is.
+    """
+    if isinstance(model, Path) or _exists(Path(model) / MANIFEST):
+        return read(model)
+    folders = _zoo_folders()
+    if model in folders:
+        return read(folders[model])
+    if _exists(Path(model)):
+        return read(model)
+    near = get_close_matches(model, folders, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(
+        f"model {model!r:.100}: {hint}The zoo has: {', '.join(folders) or 'nothing'}; or give a bundle's folder"
+    )
+
+
+def zoo() -> list[Bundle]:
+    """The bundles of the zoo, by name. Raises InputError where one of them is not valid."""
+    return [read(folder) for folder in _zoo_folders().values()]
+
+
+def _zoo_folders() -> dict[str, Path]:
+    own = Path(__file__).parent
+    places = [Path(place) for place in os.environ.get("EDGEQ_MODELS", "").split(os.pathsep) if place]
+    for place in places:
+        if not place.is_dir():
+            raise InputError(f"EDGEQ_MODELS: {place} is not a folder; mend or unset the variable")
+    places.append(own / "models")
+    if (own.parent / "pyproject.toml").is_file():
+        places.append(own.parent / "models")
+    found: dict[str, Path] = {}
+    for place in filter(Path.is_dir, places):
+        for folder in place.iterdir():
+            if (folder / MANIFEST).is_file():
+                found.setdefault(folder.name, folder)
+    return dict(sorted(found.items()))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a file, or one that no file can have
+        return False
+
+
+def _from_json(folder: Path, fields: Any) -> Bundle:
+    if not isinstance(fields, dict) or "format" not in fields:
+        raise InputError("found no field format, expected a bundle's manifest; restore the bundle")
+    if type(fields["format"]) is not int or fields["format"] != FORMAT:
+        raise InputError(
+            f"format {fields['format']!r}: this edgeq reads {FORMAT}; upgrade edgeq or write the bundle again"
+        )
+    unknown, missing = set(fields) - _FIELDS, _FIELDS - set(fields)
+    if unknown or missing:
+        raise InputError(f"unknown fields {sorted(unknown)}, missing fields {sorted(missing)}; restore the bundle")
+    for key, kind in (
+        ("name", str), ("licence", str), ("labels", list), ("architecture", dict), ("frontend", dict),
+        ("decision", dict), ("provenance", dict), ("metrics", dict), ("exports", dict), ("files", dict),
+    ):  # fmt: skip
+        if not isinstance(fields[key], kind):
+            raise InputError(f"{key} is {type(fields[key]).__name__}, expected {kind.__name__}; restore the bundle")
+    architecture, frontend = _spec(ArchitectureSpec, fields["architecture"]), _spec(FrontendSpec, fields["frontend"])
+    if frontend.input_shape != architecture.input_shape:
+        raise InputError(
+            f"the front end gives {frontend.input_shape}, the network takes {architecture.input_shape} "
+            "(components, mels, frames); write the bundle again"
+        )
+    files = {path: manifest.record(path, record) for path, record in fields["files"].items()}
+    if WEIGHTS not in files:
+        raise InputError(f"lists no {WEIGHTS}; write the bundle again")
+    for stage, path in fields["exports"].items():
+        if stage not in EXPORTS or not isinstance(path, str) or path not in files:
+            raise InputError(f"export {stage!r}: {path!r}: expected one of {', '.join(EXPORTS)} and a listed file")
+    return Bundle(
+        folder=folder,
+        name=manifest.checked_name(fields["name"]),
+        architecture=architecture,
+        frontend=frontend,
+        labels=manifest.checked_labels(fields["labels"], architecture.classes),
+        decision=DecisionRule.from_json(fields["decision"]),
+        provenance=fields["provenance"],
+        licence=fields["licence"],
+        metrics=fields["metrics"],
+        exports=dict(sorted(fields["exports"].items(), key=lambda item: list(EXPORTS).index(item[0]))),
+        files=files,
+    )
+
+
+def _spec(kind: Any, fields: Mapping[str, Any]) -> Any:
+    try:
+        return kind.from_json(fields)
+    except InputError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{kind.__name__}: a field of the wrong kind ({error}); write the bundle again") from error
+
+
+def _export_path(name: str, stage: str) -> str:
+    if stage not in EXPORTS:
+        raise InputError(f"export stage {stage!r}: expected one of {', '.join(EXPORTS)}")
+    return EXPORTS[stage].format(name=manifest.checked_name(name))
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What a new bundle leaves standing in `folder`: all that the bundle in there does not list."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file, expected a folder to write the bundle to; choose another")
+    entries = list(folder.iterdir())
+    if entries and not any((folder / own).is_file() for own in (MANIFEST, "recipe.toml")):
+        raise InputError(f"{folder}: holds files and no bundle; choose an empty or a new folder")
+    listed = {MANIFEST}
+    if (folder / MANIFEST).is_file():
+        listed |= set(read(folder).files)
+    return [path for path in entries if path.name not in listed]
+
+
+def _within(place: Path, error: InputError) -> InputError:
+    """The same error, naming the file where it does not yet."""
+    message = str(error)
+    return error if message.startswith(str(place)) else InputError(f"{place}: {message}")
