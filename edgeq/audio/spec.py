@@ -139,6 +139,8 @@ class FrontendSpec:
     def _check_stft(self) -> None:
         self._integer("sample_rate", 1_000, 768_000)
         self._integer("n_fft", 16, 1 << 16)
+        if self.n_fft % 2:
+            raise _wrong("n_fft", self.n_fft, "an even number of samples")
         self._integer("win_length", 2, self.n_fft, "n_fft")
         self._integer("hop_length", 1, self.n_fft, "n_fft")
         self._number("power", 1.0, 2.0)
