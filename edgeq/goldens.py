@@ -65,10 +65,10 @@ class Goldens:
             )
         if self.seeds.min() < 0 or len(np.unique(self.seeds)) != len(self.seeds):
             raise InputError("goldens: seeds are negative or come twice; write the bundle again")
-        if self.outputs.dtype != np.float32 or self.outputs.ndim != 2 or len(self.outputs) != len(self.seeds):
+        shape = self.outputs.shape
+        if self.outputs.dtype != np.float32 or len(shape) != 2 or shape[0] != len(self.seeds) or shape[1] < 2:
             raise InputError(
-                f"goldens: outputs {self.outputs.dtype} {self.outputs.shape}: "
-                f"expected float32 ({len(self.seeds)}, classes)"
+                f"goldens: outputs {self.outputs.dtype} {shape}: expected float32 ({len(self.seeds)}, classes)"
             )
         if not (np.isfinite(self.outputs).all() and self.outputs.min() >= 0 and self.outputs.max() <= 1.001):
             raise InputError("goldens: outputs are no probabilities; write the bundle again")
