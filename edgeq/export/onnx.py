@@ -1,0 +1,199 @@
+"""Write a Graph as an ONNX model: float, or INT8 as float operators between QuantizeLinear and DequantizeLinear (QDQ).
+
+The Graph has channels last, ONNX has them second. Convolutions and pools are written as ONNX wants them, axes are
+renumbered, and where a map is flattened for a dense layer that layer's columns are put into ONNX's order: so there is
+no Transpose. One is written only around a RESHAPE that no order of columns can express.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeq.errors import InputError
+from edgeq.graph import ir
+from edgeq.graph.reference import constant
+
+OPSET = 17
+IR_VERSION = 8  # what belongs to opset 17; every onnxruntime that this project supports reads it
+INPUT, OUTPUT, BATCH = "input", "output", "N"
+
+_ELEMENTWISE = {"RELU": "Relu", "TANH": "Tanh", "LOGISTIC": "Sigmoid"}
+
+
+def to_onnx(graph: ir.Graph) -> bytes:
+    """The graph as an ONNX model: "input" (N, channels, height, width) float32 to "output" (N, classes) float32.
+
+    The batch size N is free. A quantized graph keeps its codes, scales and zero points: weights int8 with a scale a
+    filter, biases int32, every activation rounded to its codes. `graph.metadata` becomes the model's metadata_props.
+    Equal graphs give equal bytes. Raises InputError where an operator mixes channels in a way that has no NCHW form.
+    Source: ONNX operators, opset 17.
+    """
+    file = _File(graph)
+    for op in graph.ops:
+        _add_op(file, op)
+    model = file.pack()
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+class _File:
+    """The nodes and initializers of one model while they fill."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        # Which ONNX value holds a tensor of the graph; and, where a map was flattened, which of the graph's columns
+        # stands at each of ONNX's.
+        self.values: dict[str, str] = {}
+        self.columns: dict[str, np.ndarray] = {}
+        self.values[graph.input] = self.quantized(INPUT, graph.tensors[graph.input], f"{INPUT}.rounded")
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, data: np.ndarray) -> str:
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(data, order="C"), name)
+        return name
+
+    def weight(self, name: str, data: np.ndarray) -> str:
+        """A constant tensor of the graph in ONNX's order of axes: codes become real numbers in the model."""
+        tensor = self.graph.tensors[name]
+        if tensor.quantization is None:
+            return self.constant(name, data)
+        codes, scale = self.constant(f"{name}.codes", data), tensor.quantization.scale
+        inputs = [codes, self.constant(f"{name}.scale", scale if scale.size > 1 else scale[0])]
+        if data.dtype == np.int8:
+            zero_point = np.zeros(scale.size, np.int8)
+            inputs.append(self.constant(f"{name}.zero_point", zero_point if scale.size > 1 else zero_point[0]))
+        return self.node("DequantizeLinear", inputs, name, axis=0)
+
+    def result(self, op: ir.Op, kind: str, inputs: list[str], **attributes: Any) -> None:
+        """Add the node that computes an operator, its activation, and the rounding to codes behind them."""
+        relu = getattr(op, "activation", ir.NONE) == ir.RELU
+        tensor = self.graph.tensors[op.output]
+        name = OUTPUT if op.output == self.graph.output else _free(op.output)
+        real = name if tensor.quantization is None else f"{name}.real"
+        value = self.node(kind, inputs, f"{name}.linear" if relu else real, **attributes)
+        if relu:
+            value = self.node("Relu", [value], real)
+        self.values[op.output] = self.quantized(value, tensor, name)
+
+    def quantized(self, value: str, tensor: ir.Tensor, output: str) -> str:
+        """The value rounded to its codes and back; the value itself in a float graph."""
+        if tensor.quantization is None:
+            return value
+        scale = self.constant(f"{output}.scale", tensor.quantization.scale[0])
+        zero_point = self.constant(f"{output}.zero_point", tensor.quantization.zero_point[0].astype(np.int8))
+        codes = self.node("QuantizeLinear", [value, scale, zero_point], f"{output}.codes")
+        return self.node("DequantizeLinear", [codes, scale, zero_point], output)
+
+    def pack(self) -> onnx.ModelProto:
+        source, result = (self.graph.tensors[name] for name in (self.graph.input, self.graph.output))
+        graph = helper.make_graph(
+            self.nodes,
+            self.graph.name,
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [BATCH, *_nchw(source.shape)[1:]])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, *_nchw(result.shape)[1:]])],
+            list(self.initializers.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="edgeq")
+        helper.set_model_props(model, dict(sorted(self.graph.metadata.items())))
+        return model
+
+
+def _add_op(file: _File, op: ir.Op) -> None:
+    source = file.graph.tensors[op.inputs[0]]
+    x, rank = file.values[source.name], len(source.shape)
+    match op:
+        case ir.Conv2D():
+            _add_convolution(file, op)
+        case ir.FullyConnected():
+            _add_dense(file, op)
+        case ir.AveragePool2D() | ir.MaxPool2D():
+            kind = "AveragePool" if isinstance(op, ir.AveragePool2D) else "MaxPool"
+            file.result(op, kind, [x], kernel_shape=op.window, strides=op.stride)
+        case ir.Mean() | ir.ReduceMax():
+            if rank - 1 in op.axes:
+                raise InputError(
+                    f"{file.graph.name}: {op.kind} {op.output!r} over channels: expected over mels or frames"
+                )
+            kind = "ReduceMean" if isinstance(op, ir.Mean) else "ReduceMax"
+            axes = sorted(_nchw(range(rank)).index(axis) for axis in op.axes)
+            file.result(op, kind, [x], axes=axes, keepdims=0)
+        case ir.Add():
+            file.result(op, "Add", [x, file.values[op.inputs[1]]])
+        case ir.Softmax():
+            file.result(op, "Softmax", [x], axis=1)
+        case ir.Reshape():
+            _add_reshape(file, op)
+        case ir.Pad():
+            above, below, left, right = op.padding
+            pads = np.array([0, 0, above, left, 0, 0, below, right], np.int64)
+            file.result(op, "Pad", [x, file.constant(f"{op.output}.pads", pads)])
+        case _:
+            file.result(op, _ELEMENTWISE[op.kind], [x])
+            if source.name in file.columns:
+                file.columns[op.output] = file.columns[source.name]
+
+
+def _add_convolution(file: _File, op: ir.Conv2D) -> None:
+    x, weight, bias = op.inputs
+    kernel = constant(file.graph.tensors[weight]).transpose(0, 3, 1, 2)
+    inputs = [file.values[x], file.weight(weight, kernel), file.weight(bias, constant(file.graph.tensors[bias]))]
+    above, below, left, right = op.padding
+    window = kernel.shape[2:]
+    file.result(op, "Conv", inputs, kernel_shape=window, strides=op.stride, pads=(above, left, below, right))
+
+
+def _add_dense(file: _File, op: ir.FullyConnected) -> None:
+    x, weight, bias = op.inputs
+    matrix = constant(file.graph.tensors[weight])
+    if x in file.columns:
+        matrix = matrix[:, file.columns[x]]
+    inputs = [file.values[x], file.weight(weight, matrix), file.weight(bias, constant(file.graph.tensors[bias]))]
+    file.result(op, "Gemm", inputs, transB=1)
+
+
+def _add_reshape(file: _File, op: ir.Reshape) -> None:
+    source, target = (file.graph.tensors[name].shape for name in (op.inputs[0], op.output))
+    value = file.values[op.inputs[0]]
+    to_columns = len(target) == 2 and _feeds_dense_layers(file.graph, op.output)
+    if len(source) > 2 and not to_columns:
+        value = file.node("Transpose", [value], f"{op.output}.nhwc", perm=(0, *range(2, len(source)), 1))
+    # In ONNX 0 stands for "as in the input", here the batch.
+    shape = file.constant(f"{op.output}.shape", np.array([0, *target[1:]], np.int64))
+    if len(target) > 2:
+        value = file.node("Reshape", [value, shape], f"{op.output}.nhwc.reshaped")
+        file.result(op, "Transpose", [value], perm=(0, len(target) - 1, *range(1, len(target) - 1)))
+        return
+    file.result(op, "Reshape", [value, shape])
+    if len(source) > 2 and to_columns:
+        order = np.arange(np.prod(source[1:])).reshape(source[1:])
+        file.columns[op.output] = np.moveaxis(order, -1, 0).ravel()
+
+
+def _feeds_dense_layers(graph: ir.Graph, name: str) -> bool:
+    """Whether a flattened map is read by dense layers only, directly or through element-wise operators."""
+    return name != graph.output and all(
+        isinstance(op, ir.FullyConnected) or (op.kind in _ELEMENTWISE and _feeds_dense_layers(graph, op.output))
+        for op in graph.consumers(name)
+    )
+
+
+def _nchw(shape: Any) -> list[int]:
+    """Sizes, or numbers, of axes: channels last to channels second."""
+    batch, *middle, channels = shape
+    return [batch, channels, *middle]
+
+
+def _free(name: str) -> str:
+    """A name that is neither the model's input nor its output."""
+    return f"{name}_" if name in (INPUT, OUTPUT) else name
