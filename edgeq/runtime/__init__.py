@@ -1,0 +1,111 @@
+"""One face for every runtime: `open(model).predict(features)` gives probabilities, whatever runs underneath."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeq import bundle
+from edgeq.bundle import Bundle
+from edgeq.errors import InputError
+from edgeq.runtime.face import Runtime
+
+__all__ = ["RUNTIMES", "STAGES", "Runtime", "choose_stage", "open"]
+
+RUNTIMES: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnx", "onnx-int8"),
+    "litert": ("tflite", "tflite-int8"),
+    "litert-reference": ("tflite", "tflite-int8"),
+    "tflite-runtime": ("tflite", "tflite-int8"),
+    "torch": ("torch",),
+}
+"""What each runtime can run; the first that knows a stage runs it where none is asked for."""
+
+STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8")
+"""Forms of one network, from what was trained to what is deployed."""
+
+_FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch")
+_INT8 = ("tflite-int8", "onnx-int8")
+_MAX_FILE_BYTES = 1 << 30
+
+
+def open(
+    source: Bundle | Path | str, stage: str | None = None, runtime: str | None = None, threads: int = 1
+) -> Runtime:
+    """Make a model ready to run.
+
+    source: a bundle or its folder, or an .onnx or .tflite file. stage: which form of a bundle ("torch", "onnx",
+    "onnx-int8", "tflite", "tflite-int8"); by default the first it has in the order of `choose_stage`. runtime: a key of
+    RUNTIMES, by default the first that takes the stage. threads: how many the runtime may use, at least 1.
+    Raises InputError where the model is none, the stage is missing, the runtime does not take it or is not installed.
+    """
+    if threads < 1:
+        raise InputError(f"threads {threads}: expected at least 1")
+    if runtime is not None and runtime not in RUNTIMES:
+        raise InputError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
+    if not isinstance(source, Bundle) and Path(source).suffix in _FILES and not Path(source).is_dir():
+        if stage is not None:
+            raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
+        form = _FILES[Path(source).suffix]
+        return _start(runtime or _default(form), form, str(source), lambda: _content(Path(source)), None, threads)
+    opened = source if isinstance(source, Bundle) else bundle.read(source)
+    form = stage or choose_stage(opened, runtime)
+    where = f"{opened.folder} ({form})"
+    return _start(runtime or _default(form), form, where, lambda: opened.export(form), opened, threads)
+
+
+def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False) -> str:
+    """The form of a bundle to run: float before INT8 and files before torch, or INT8 where it is asked for.
+
+    Raises InputError where the bundle has no form that fits.
+    """
+    wanted = _INT8 if int8 else _FLOAT_FIRST
+    takes = STAGES if runtime is None else RUNTIMES[runtime]
+    for stage in wanted:
+        if stage in takes and (stage == "torch" or stage in opened.exports):
+            return stage
+    kind = "INT8 export" if int8 else "export"
+    suited = f" that {runtime} runs" if runtime else ""
+    option = " --int8" if int8 else ""
+    raise InputError(f"{opened.folder}: has no {kind}{suited}; run: edgeq export {opened.folder}{option}")
+
+
+_FILES = {".onnx": "onnx", ".tflite": "tflite"}
+
+
+def _default(stage: str) -> str:
+    for name, stages in RUNTIMES.items():
+        if stage in stages:
+            return name
+    raise InputError(f"stage {stage!r}: expected one of {', '.join(STAGES)}")
+
+
+def _start(
+    name: str, stage: str, where: str, content: Callable[[], bytes], opened: Bundle | None, threads: int
+) -> Runtime:
+    if stage not in RUNTIMES[name]:
+        raise InputError(f"{where}: {name} does not run {stage}; it runs {' and '.join(RUNTIMES[name])}")
+    if name == "torch":
+        from edgeq.runtime.torch import TorchRuntime
+
+        assert opened is not None  # a single file is never the stage torch
+        return TorchRuntime(opened, threads)
+    if name == "onnxruntime":
+        from edgeq.runtime.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(content(), where, threads)
+    if name == "tflite-runtime":
+        from edgeq.runtime.tflite_runtime import tflite_runtime
+
+        return tflite_runtime(content(), where, threads)
+    from edgeq.runtime.litert import litert
+
+    return litert(content(), where, threads, reference=name == "litert-reference")
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected an .onnx or .tflite model")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes, expected at most {_MAX_FILE_BYTES}")
+    return path.read_bytes()

@@ -1,0 +1,84 @@
+"""TFLite files in LiteRT: its fast kernels, or the reference kernels that define what INT8 means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeq.errors import InputError
+from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
+
+
+def litert(content: bytes, where: str, threads: int, reference: bool = False) -> TFLiteRuntime:
+    """Load a .tflite file in ai-edge-litert; reference: without delegates, in its BUILTIN_REF kernels.
+
+    Raises InputError where ai-edge-litert is missing, or does not take the file.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise missing("ai-edge-litert", "pip install ai-edge-litert") from error
+    kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+
+    def create() -> Any:
+        return Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kernels)
+
+    return TFLiteRuntime("litert-reference" if reference else "litert", create, where)
+
+
+class TFLiteRuntime:
+    """A .tflite model with one input (1, mels, frames, components) and one output (1, classes), both float32 or int8.
+
+    The Interpreter's interface is the same in ai-edge-litert and tflite-runtime. Codes of an int8 model are taken and
+    given here: real = scale * (code - zero_point), the nearest code, ties to even, held within -128 to 127.
+    """
+
+    def __init__(self, name: str, create: Callable[[], Any], where: str) -> None:
+        """Build the interpreter that `create` makes. Raises InputError where it does not take the file."""
+        self.name = name
+        try:
+            self._interpreter = create()
+            self._interpreter.allocate_tensors()
+        except Exception as error:  # ValueError, RuntimeError, SystemError: whatever the binding lets through
+            raise unreadable(where, name, error) from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise InputError(f"{where}: {len(inputs)} inputs, {len(outputs)} outputs, expected one of each")
+        self._where, self._input, self._output = where, inputs[0], outputs[0]
+        kinds = {np.dtype(inputs[0]["dtype"]), np.dtype(outputs[0]["dtype"])}
+        if kinds not in ({np.dtype(np.int8)}, {np.dtype(np.float32)}):
+            raise InputError(f"{where}: element types {sorted(map(str, kinds))}, expected float32 or int8 in and out")
+        self.int8 = np.dtype(np.int8) in kinds
+        shapes = [tuple(int(size) for size in details["shape"]) for details in (inputs[0], outputs[0])]
+        if shapes[0][:1] != (1,) or len(shapes[1]) != 2 or shapes[1][0] != 1:
+            raise InputError(f"{where}: shapes {shapes[0]} and {shapes[1]}, expected a batch of 1 and (1, classes)")
+        if self.int8 and not all(details["quantization"][0] > 0 for details in (inputs[0], outputs[0])):
+            raise InputError(f"{where}: an int8 input or output without a scale; export it again")
+        self.input_shape = as_input_shape(where, shapes[0][1:], "HWC")
+        self.classes: int = shapes[1][1]
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities of windows, as `Runtime.predict`."""
+        check_features(features, self.input_shape)
+        windows = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
+        if self.int8:
+            scale, zero_point = self._input["quantization"]
+            windows = np.clip(np.rint(windows / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+        outputs = np.zeros((len(windows), self.classes), np.float32)
+        for index in range(len(windows)):
+            outputs[index] = self._run(windows[index : index + 1])
+        return outputs
+
+    def _run(self, window: np.ndarray) -> np.ndarray:
+        try:
+            self._interpreter.set_tensor(self._input["index"], window)
+            self._interpreter.invoke()
+            output = self._interpreter.get_tensor(self._output["index"])[0]
+        except (RuntimeError, ValueError) as error:
+            raise unreadable(self._where, self.name, error) from error
+        if not self.int8:
+            return output
+        scale, zero_point = self._output["quantization"]
+        return (output.astype(np.float32) - zero_point) * np.float32(scale)

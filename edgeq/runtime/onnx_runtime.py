@@ -1,0 +1,57 @@
+"""ONNX files in onnxruntime, float or QDQ INT8."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.errors import InputError
+from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
+
+
+class OnnxRuntime:
+    """An ONNX model with one float32 input (n, components, mels, frames) and one output (n, classes)."""
+
+    name = "onnxruntime"
+    int8 = False
+
+    def __init__(self, content: bytes, where: str, threads: int) -> None:
+        """Load a model. Raises InputError where onnxruntime is missing, or does not take the file."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise missing("onnxruntime", "pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base of their own
+            raise unreadable(where, self.name, error) from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+            raise InputError(f"{where}: expected one float32 input and one output: not one of edgeq's models")
+        if len(outputs[0].shape) != 2 or not isinstance(outputs[0].shape[1], int):
+            raise InputError(f"{where}: gives outputs of shape {outputs[0].shape}, expected (n, classes)")
+        self._where = where
+        self._input = inputs[0].name
+        self._batches = not isinstance(inputs[0].shape[0], int)
+        self.input_shape = as_input_shape(where, tuple(inputs[0].shape[1:]), "CHW")
+        self.classes: int = outputs[0].shape[1]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter wrote beside the network."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities of windows, as `Runtime.predict`."""
+        check_features(features, self.input_shape)
+        if not len(features):
+            return np.zeros((0, self.classes), np.float32)
+        batches = [features] if self._batches else [features[i : i + 1] for i in range(len(features))]
+        try:
+            rows = [self._session.run(None, {self._input: batch})[0] for batch in batches]
+        except Exception as error:  # as above
+            raise unreadable(self._where, self.name, error) from error
+        return np.concatenate(rows).astype(np.float32, copy=False)

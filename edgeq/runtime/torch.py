@@ -1,0 +1,65 @@
+"""The network as it was trained, in torch: what every other stage is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeq.bundle import WEIGHTS, Bundle
+from edgeq.errors import InputError
+from edgeq.runtime.face import check_features, missing
+
+_BATCH = 64
+
+
+class TorchRuntime:
+    """A bundle's own network, built from its architecture and weights."""
+
+    name = "torch"
+    int8 = False
+
+    def __init__(self, opened: Bundle, threads: int) -> None:
+        """Build the network. Raises InputError where torch is missing, or the weights are not this architecture's."""
+        try:
+            import torch
+        except ImportError as error:
+            raise missing("torch", "pip install 'edgeq[export]'") from error
+        from edgeq.nets import registry
+
+        weights = {name: torch.from_numpy(value.copy()) for name, value in opened.weights().items()}
+        self._network = registry.build(opened.architecture)
+        try:
+            found = self._network.load_state_dict(weights, strict=False)
+        except RuntimeError as error:  # a tensor of another shape
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{opened.folder / WEIGHTS}: {reason}; the weights are of another network") from error
+        # Batch norm counts its batches in an integer that inference does not need and a bundle does not hold.
+        absent = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
+        if absent or found.unexpected_keys:
+            raise InputError(
+                f"{opened.folder / WEIGHTS}: missing {absent[:3]}, unexpected {found.unexpected_keys[:3]}: "
+                f"the weights are not those of {opened.architecture.family} {opened.architecture.widths}"
+            )
+        self._network.eval()
+        self._threads = threads
+        self._sigmoid = opened.architecture.output == "sigmoid"
+        self.input_shape = opened.architecture.input_shape
+        self.classes = opened.architecture.classes
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities of windows, as `Runtime.predict`."""
+        import torch
+
+        check_features(features, self.input_shape)
+        outputs = np.zeros((len(features), self.classes), np.float32)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)  # the setting belongs to the process: give it back
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(features), _BATCH):
+                    batch = np.ascontiguousarray(features[start : start + _BATCH])
+                    logits = self._network(torch.from_numpy(batch))
+                    rows = logits.sigmoid() if self._sigmoid else logits.softmax(dim=1)
+                    outputs[start : start + _BATCH] = rows.numpy()
+        finally:
+            torch.set_num_threads(before)
+        return outputs
