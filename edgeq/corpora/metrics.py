@@ -79,7 +79,8 @@ def interval_over_clips(correct: int, clips: int) -> Interval:
     fraction, weight = correct / clips, _NORMAL_975**2 / clips
     middle = (fraction + weight / 2) / (1 + weight)
     half = _NORMAL_975 / (1 + weight) * math.sqrt(fraction * (1 - fraction) / clips + weight / (4 * clips))
-    return Interval(fraction, max(0.0, middle - half), min(1.0, middle + half), "Wilson, 95 %, over clips")
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Interval(fraction, min(low, fraction), max(high, fraction), "Wilson, 95 %, over clips")
 
 
 _NORMAL_975 = 1.959963984540054

@@ -1,0 +1,64 @@
+"""Clip probabilities of a network from cached log-mel maps, by the rule a bundle is deployed under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeq.audio import frontend
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.decision import clip_scores
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:
+    """Scores of each clip: the mean over its ungated windows.
+
+    predict: features (n, components, mels, frames) to probabilities (n, classes). logmels: (n_mels, frames) a clip.
+    Returns float32 (clips, classes).
+    """
+    scores = []
+    for logmel in logmels:
+        windows = frontend.cut(logmel, spec)
+        scores.append(clip_scores(predict(frontend.features(windows, spec)), frontend.gated(windows, spec)))
+    return np.stack(scores)
+
+
+def torch_predict(network: nn.Module, output: str = "softmax") -> Predict:
+    """`predict` of a torch network that gives logits; output: "softmax" or "sigmoid"."""
+
+    @torch.no_grad()
+    def predict(features: np.ndarray) -> np.ndarray:
+        logits = network(torch.from_numpy(features))
+        return (logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).numpy()
+
+    return predict
+
+
+def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each component over the ungated windows of the training clips.
+
+    logmels: (n_mels, frames) a clip. Returns (means, deviations), one a component, in the units of the log-mel; a
+    component that never varies gets deviation 1.
+    """
+    count, total, squares = 0, np.zeros(spec.components), np.zeros(spec.components)
+    plain = _unnormalised(spec)
+    for logmel in logmels:
+        windows = frontend.cut(logmel, plain)
+        heard = frontend.features(windows[~frontend.gated(windows, plain)], plain).astype(np.float64)
+        count += heard.size // spec.components
+        total += heard.sum(axis=(0, 2, 3))
+        squares += (heard**2).sum(axis=(0, 2, 3))
+    mean = total / max(count, 1)
+    variance = np.maximum(squares / max(count, 1) - mean**2, 0.0)
+    deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return tuple(map(float, mean)), tuple(map(float, deviation))
+
+
+def _unnormalised(spec: FrontendSpec) -> FrontendSpec:
+    return replace(spec, mean=(0.0,) * spec.components, std=(1.0,) * spec.components)

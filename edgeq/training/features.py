@@ -1,0 +1,107 @@
+"""Log-mel maps of a whole corpus, with speed variants, computed once and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from edgeq import atomic
+from edgeq.audio import decode, frontend
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.corpora import Corpus
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusMaps:
+    """Log-mel of every clip at every speed.
+
+    logmels: for each speed, one float32 (n_mels, frames) a clip, in the corpus's order; frames differ by clip and
+    speed. speeds: the first is 1, the recording as it is.
+    """
+
+    speeds: tuple[float, ...]
+    logmels: tuple[tuple[np.ndarray, ...], ...]
+
+    def select(self, clips: Sequence[int]) -> CorpusMaps:
+        """The maps of these clips, in this order."""
+        return replace(self, logmels=tuple(tuple(maps[i] for i in clips) for maps in self.logmels))
+
+
+def corpus_maps(
+    corpus: Corpus,
+    spec: FrontendSpec,
+    speeds: Sequence[float] = (),
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> CorpusMaps:
+    """Log-mel maps of a corpus as recorded, then at each of `speeds` (0.8 is slower and lower, 1.25 faster and higher).
+
+    Resampling changes speed and pitch together. Clips shorter than a window are padded as `spec.pad` says. With a
+    cache folder, maps are read from it when the same files went through the same front end before.
+    Raises InputError where a recording cannot be decoded.
+    """
+    speeds = (1.0, *speeds)
+    stored = None if cache is None else cache / f"logmel-{_key(corpus, spec, speeds)}.npz"
+    if stored is not None and (maps := _load(stored, speeds)) is not None:
+        return maps
+    logmels: list[tuple[np.ndarray, ...]] = []
+    for i, clip in enumerate(corpus.clips):
+        waveform = decode.read(clip.path, spec.sample_rate)
+        logmels.append(tuple(frontend.logmel(at_speed(waveform, speed, spec), spec) for speed in speeds))
+        if progress is not None:
+            progress(i + 1, len(corpus.clips))
+    maps = CorpusMaps(speeds, tuple(zip(*logmels, strict=True)))
+    if stored is not None:
+        _save(stored, maps)
+    return maps
+
+
+def at_speed(waveform: np.ndarray, speed: float, spec: FrontendSpec) -> np.ndarray:
+    """A waveform played `speed` times as fast, pitch going along, padded to at least one window.
+
+    waveform: float32 (samples,) at spec.sample_rate. Returns float32 (about samples / speed,).
+    """
+    if speed != 1:
+        waveform = soxr.resample(waveform, spec.sample_rate * speed, spec.sample_rate).astype(np.float32)
+    return frontend.pad(waveform, spec)
+
+
+def _key(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> str:
+    # Derivatives, normalisation, window hop and gate come after the log-mel: they do not make another map.
+    plain = replace(spec, derivatives="none", mean=(0.0,), std=(1.0,), window_hop_seconds=1.0, gate=None)
+    what = json.dumps([corpus.hash, plain.hash, list(speeds)])
+    return hashlib.sha256(what.encode()).hexdigest()[:24]
+
+
+def _save(path: Path, maps: CorpusMaps) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for i, logmels in enumerate(maps.logmels):
+        arrays[f"frames_{i}"] = np.array([logmel.shape[1] for logmel in logmels])
+        arrays[f"maps_{i}"] = np.concatenate(logmels, axis=1)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def _load(path: Path, speeds: tuple[float, ...]) -> CorpusMaps | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            logmels = [
+                tuple(np.split(arrays[f"maps_{i}"], np.cumsum(arrays[f"frames_{i}"])[:-1], axis=1))
+                for i in range(len(speeds))
+            ]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # a damaged cache is only worth recomputing
+    return CorpusMaps(speeds, tuple(tuple(np.ascontiguousarray(one) for one in maps) for maps in logmels))

@@ -1,0 +1,316 @@
+"""Recipes: a TOML file that says how a model is trained, read strictly and followed to a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edgeq import bundle, corpora, goldens, manifest
+from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
+from edgeq.corpora import Corpus, metrics
+from edgeq.errors import InputError
+from edgeq.nets import registry
+from edgeq.nets.spec import ArchitectureSpec
+from edgeq.training.evaluate import clip_probabilities
+from edgeq.training.features import CorpusMaps, corpus_maps
+from edgeq.training.fit import EpochDone, FitConfig, bf16_is_fast
+from edgeq.training.trial import Trained, held_out_scores, train_on
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
+    table. seed; threads (a result is repeatable for equal threads); exclude_licences: clips under these are left out;
+    licence: of the bundle. sha256: of the recipe file.
+    """
+
+    name: str
+    architecture: ArchitectureSpec
+    frontend: FrontendSpec
+    fit: FitConfig
+    seed: int = 0
+    threads: int = 2
+    exclude_licences: tuple[str, ...] = ()
+    licence: str = ""
+    sha256: str = field(default="", compare=False)
+
+
+def read(path: Path | str) -> Recipe:
+    """Read a recipe.
+
+    Top level: name, architecture (a preset of nets.registry), seed, threads, exclude_licences, licence. [frontend]:
+    preset (default: the architecture's own) and any field of FrontendSpec to change in it; derivatives follow from the
+    architecture, normalisation from the data. [fit]: the fields of FitConfig.
+    Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        table = tomllib.loads(content.decode())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error}); mend that line") from error
+    try:
+        return replace(_from_table(table), sha256=hashlib.sha256(content).hexdigest())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def run(
+    path: Path | str,
+    data: Path | str,
+    output: Path | None = None,
+    seed: int | None = None,
+    cross_validate: bool = False,
+) -> dict[str, Any]:
+    """What `edgeq train` does: follow the recipe at `path` on the corpus at `data`.
+
+    output: the bundle to write, by default build/<name>. Returns metrics, and where a bundle was written its path.
+    Raises InputError as `read`, `corpora.open` and `fit` do.
+    """
+    recipe = read(path)
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    output = output or Path("build") / recipe.name
+    if cross_validate:
+        return {"metrics": cross_validation(recipe, corpora.open(data), output.parent)}
+    written, measured = train(recipe, corpora.open(data), output)
+    return {"bundle": str(written.folder), "metrics": measured}
+
+
+def train(
+    recipe: Recipe, corpus: Corpus, output: Path, extra_metrics: Mapping[str, Any] | None = None
+) -> tuple[bundle.Bundle, dict[str, Any]]:
+    """Train on every clip the recipe does not exclude, and write the bundle with ranges and goldens to `output`.
+
+    Log-mel maps are cached beside `output`, and a checkpoint is kept there until the bundle is written: a killed run
+    resumes. Returns the bundle and its metrics: the accuracy on the training clips (which says only that the fit
+    converged) and extra_metrics. Raises InputError as `fit` and `bundle.write` do.
+    """
+    corpus = _chosen(recipe, corpus)
+    checkpoint = output.parent / f"{recipe.name}.checkpoint"
+    maps = _maps(recipe, corpus, output.parent)
+    trained = _trial(recipe, corpus, maps, range(len(corpus.clips)), checkpoint, recipe.name)
+    predict = trained.predict()
+    probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
+    training_accuracy = metrics.accuracy(probabilities, torch.tensor(corpus.targets).numpy())
+    measured = {"training_accuracy": training_accuracy, **(extra_metrics or {})}
+    written = bundle.write(
+        output,
+        name=recipe.name,
+        architecture=trained.architecture,
+        frontend=trained.frontend,
+        labels=corpus.labels,
+        weights=trained.weights(),
+        ranges=trained.ranges,
+        goldens=goldens.choose(predict, trained.frontend),
+        provenance=_provenance(recipe, corpus),
+        licence=recipe.licence,
+        metrics=measured,
+    )
+    checkpoint.unlink(missing_ok=True)
+    return written, measured
+
+
+def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, Any]:
+    """Hold out each fold of the corpus in turn, with the recipe's seed; log-mel maps and checkpoints go to `work`.
+
+    Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
+    over clips, and accuracy by fold. Raises InputError where the corpus has fewer than two folds.
+    """
+    corpus = _chosen(recipe, corpus)
+    if len(corpus.folds) < 2:
+        raise InputError(f"{corpus.name}: folds {list(corpus.folds)}: expected at least 2 for cross-validation")
+    maps = _maps(recipe, corpus, work)
+    checkpoints = {fold: work / f"{recipe.name}.fold{fold}.checkpoint" for fold in corpus.folds}
+    folds = {fold: held_out(recipe, corpus, maps, fold, checkpoints[fold]) for fold in corpus.folds}
+    for checkpoint in checkpoints.values():
+        checkpoint.unlink(missing_ok=True)
+    return summary(folds)
+
+
+def held_out(
+    recipe: Recipe, corpus: Corpus, maps: CorpusMaps, fold: int, checkpoint: Path | None = None
+) -> dict[str, Any]:
+    """Train on the other folds and score this one, as `trial.held_out_scores`. Clips without a fold are trained on."""
+    training = [i for i, clip in enumerate(corpus.clips) if clip.fold != fold]
+    testing = [i for i, clip in enumerate(corpus.clips) if clip.fold == fold]
+    trained = _trial(recipe, corpus, maps, training, checkpoint, f"{recipe.name} without fold {fold}")
+    return held_out_scores(trained, corpus, maps, testing)
+
+
+def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy over all folds, from the scores of each."""
+    clips = sum(scores["clips"] for scores in folds.values())
+    total = {
+        key: sum(scores[key] for scores in folds.values()) for key in ("correct_int8", "correct_float", "agreeing")
+    }
+    interval = metrics.interval_over_clips(total["correct_int8"], clips)
+    return {
+        "clips": clips,
+        "accuracy": total["correct_int8"] / clips,
+        "accuracy_float": total["correct_float"] / clips,
+        "agreement": total["agreeing"] / clips,
+        **{
+            key: sum(scores[key] * scores["clips"] for scores in folds.values()) / clips
+            for key in ("log_loss_int8", "log_loss_float")
+        },
+        "interval": asdict(interval),
+        "folds": {str(fold): scores["correct_int8"] / scores["clips"] for fold, scores in folds.items()},
+    }
+
+
+def _trial(
+    recipe: Recipe, corpus: Corpus, maps: CorpusMaps, clips: range | list[int], checkpoint: Path | None, what: str
+) -> Trained:
+    architecture = recipe.architecture.with_classes(len(corpus.labels))
+    if recipe.fit.precision == "bf16" and not bf16_is_fast():
+        Console(stderr=True).print("this processor has no native bfloat16: training in float32 instead")
+    with _threads(recipe.threads), _progress(what, recipe.fit.epochs) as on_epoch:
+        return train_on(
+            corpus, maps, clips, architecture, recipe.frontend, recipe.fit, recipe.seed, checkpoint, on_epoch
+        )
+
+
+def _chosen(recipe: Recipe, corpus: Corpus) -> Corpus:
+    return corpus.without_licences(recipe.exclude_licences)
+
+
+def _maps(recipe: Recipe, corpus: Corpus, work: Path) -> CorpusMaps:
+    with _progress(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
+        return corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features", lambda n, _: advance(n, 0.0))
+
+
+def _provenance(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
+    bf16 = recipe.fit.precision == "bf16" and bf16_is_fast()
+    return {
+        "recipe_sha256": recipe.sha256,
+        "seed": recipe.seed,
+        "threads": recipe.threads,
+        "precision": "bf16" if bf16 else "float32",
+        "corpus": corpus.name,
+        "corpus_sha256": corpus.hash,
+        "clips": len(corpus.clips),
+        "folds": list(corpus.folds),
+        "exclude_licences": list(recipe.exclude_licences),
+        "edgeq": version("edgeq"),
+        "torch": torch.__version__,
+    }
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[EpochDone]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total, note="")
+
+        def done(count: int, loss: float) -> None:
+            progress.update(task, completed=count, note=f"loss {loss:.3f}" if loss else "")
+
+        yield done
+
+
+def _from_table(table: Mapping[str, Any]) -> Recipe:
+    known = ("name", "architecture", "seed", "threads", "exclude_licences", "licence", "frontend", "fit")
+    _check_keys("", table, known, required=("name", "architecture", "fit"))
+    name = manifest.checked_name(_value("", table, "name", str))
+    preset = _value("", table, "architecture", str)
+    architecture = registry.preset(preset)
+    spec = _frontend(_value("", table, "frontend", dict, {}), registry.FRONTENDS[preset], architecture.input_shape)
+    seed, threads = _value("", table, "seed", int, 0), _value("", table, "threads", int, 2)
+    if seed < 0 or not 1 <= threads <= 1024:
+        raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
+    return Recipe(
+        name=name,
+        architecture=architecture,
+        frontend=spec,
+        fit=_fit(_value("", table, "fit", dict)),
+        seed=seed,
+        threads=threads,
+        exclude_licences=_strings(table, "exclude_licences"),
+        licence=_value("", table, "licence", str, ""),
+    )
+
+
+def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, int, int]) -> FrontendSpec:
+    changeable = {f.name for f in fields(FrontendSpec)} - {"mean", "std", "derivatives"}
+    _check_keys("frontend.", table, ("preset", *sorted(changeable)))
+    preset = _value("frontend.", table, "preset", str, default)
+    if preset not in PRESETS:
+        raise InputError(f"frontend.preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    spec = PRESETS[preset] if input_shape[0] == 1 else with_derivatives(PRESETS[preset])
+    spec = replace(spec, **{key: value for key, value in table.items() if key != "preset"})
+    if spec.input_shape != input_shape:
+        raise InputError(
+            f"frontend: gives {spec.input_shape}, the architecture takes {input_shape} (components, mels, frames)"
+        )
+    return spec
+
+
+def _fit(table: Mapping[str, Any]) -> FitConfig:
+    kinds = {f.name: f.type for f in fields(FitConfig)}
+    _check_keys("fit.", table, tuple(kinds), required=("epochs",))
+    values: dict[str, Any] = {}
+    for key in table:
+        if key == "speeds":
+            speeds = _value("fit.", table, key, list)
+            if not all(isinstance(speed, (int, float)) and not isinstance(speed, bool) for speed in speeds):
+                raise InputError(f"fit.speeds {speeds!r}: expected a list of numbers")
+            values[key] = tuple(map(float, speeds))
+        elif kinds[key] == "float":
+            values[key] = float(_value("fit.", table, key, (int, float)))
+        else:
+            values[key] = _value("fit.", table, key, int if kinds[key] == "int" else str)
+    return FitConfig(**values)
+
+
+def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {within}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise InputError(f"unknown key {within}{key}: {hint}")
+    for key in required:
+        if key not in table:
+            raise InputError(f"missing key {within}{key}; add it")
+
+
+_KIND_NAMES = {str: "a string", int: "a whole number", dict: "a table", list: "a list", (int, float): "a number"}
+
+
+def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:
+    value = table.get(key, default)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"{within}{key} = {value!r}: expected {_KIND_NAMES[kind]}")
+    return value
+
+
+def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = _value("", table, key, list, [])
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"{key} = {values!r}: expected a list of strings")
+    return tuple(values)

@@ -1,0 +1,136 @@
+"""One training and what is measured of it: fit, normalise, calibrate, score clips in float and in INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgeq.audio import frontend
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.corpora import Corpus, metrics
+from edgeq.graph import quantize, reference
+from edgeq.graph.ir import Graph
+from edgeq.lowering.trace import lower
+from edgeq.nets import registry
+from edgeq.nets.spec import ArchitectureSpec
+from edgeq.training.evaluate import Predict, clip_probabilities, normalisation, torch_predict
+from edgeq.training.features import CorpusMaps
+from edgeq.training.fit import EpochDone, FitConfig, fit
+
+CALIBRATION_WINDOWS = 512
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A fitted network with all that deploying it takes.
+
+    frontend: with the normalisation it was trained under. ranges: least and largest value of each activation on
+    windows of the training clips, as they are, without augmentation.
+    """
+
+    network: nn.Module
+    architecture: ArchitectureSpec
+    frontend: FrontendSpec
+    ranges: quantize.Ranges
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The state dict as float32 arrays, without batch norm's counters."""
+        state = self.network.state_dict()
+        return {
+            name: tensor.contiguous().numpy().copy() for name, tensor in state.items() if tensor.is_floating_point()
+        }
+
+    def float_graph(self) -> Graph:
+        return lower(self.network, self.architecture)
+
+    def int8_graph(self) -> Graph:
+        return quantize.quantize(self.float_graph(), self.ranges)
+
+    def predict(self) -> Predict:
+        """Probabilities of the float network in torch."""
+        return torch_predict(self.network, self.architecture.output)
+
+
+def train_on(
+    corpus: Corpus,
+    maps: CorpusMaps,
+    clips: Sequence[int],
+    architecture: ArchitectureSpec,
+    spec: FrontendSpec,
+    config: FitConfig,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: EpochDone | None = None,
+) -> Trained:
+    """Fit a fresh network on some clips of a corpus and calibrate it on the same clips.
+
+    maps: of the whole corpus, at speeds (1, *config.speeds). clips: indices. spec: its normalisation is replaced.
+    Raises InputError as `fit` does.
+    """
+    selected = maps.select(clips)
+    mean, std = normalisation(selected.logmels[0], spec)
+    spec = replace(spec, mean=mean, std=std)
+    targets = torch.tensor([corpus.targets[i] for i in clips])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = registry.build(architecture)
+    one_hot = functional.one_hot(targets, architecture.classes).float()
+    fit(network, selected, one_hot, spec, config, seed, checkpoint, on_epoch)
+    return Trained(network, architecture, spec, calibrate(network, architecture, selected.logmels[0], spec))
+
+
+def calibrate(
+    network: nn.Module, architecture: ArchitectureSpec, logmels: Iterable[np.ndarray], spec: FrontendSpec
+) -> quantize.Ranges:
+    """Activation ranges on CALIBRATION_WINDOWS ungated windows, spread evenly over the clips."""
+    heard = []
+    for logmel in logmels:
+        windows = frontend.cut(logmel, spec)
+        heard.append(windows[~frontend.gated(windows, spec)])
+    windows = np.concatenate(heard)
+    chosen = windows[np.unique(np.linspace(0, len(windows) - 1, CALIBRATION_WINDOWS).round().astype(int))]
+    inputs = frontend.features(chosen, spec).transpose(0, 2, 3, 1)
+    return quantize.observe(
+        lower(network, architecture), (inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH))
+    )
+
+
+def int8_predict(graph: Graph) -> Predict:
+    """Probabilities of a quantized graph in the interpreter that LiteRT's reference kernels define."""
+
+    def predict(features: np.ndarray) -> np.ndarray:
+        codes = reference.quantize_input(graph, features.transpose(0, 2, 3, 1))
+        return reference.dequantize_output(graph, reference.run(graph, codes))
+
+    return predict
+
+
+def held_out_scores(trained: Trained, corpus: Corpus, maps: CorpusMaps, clips: Sequence[int]) -> dict[str, Any]:
+    """What a training makes of clips it has not seen.
+
+    Returns counts of clips and of correct ones, mean log losses, float/INT8 agreement, and the probabilities of each
+    clip in float and INT8, rounded to 5 digits, in the order of `clips`.
+    """
+    logmels = [maps.logmels[0][i] for i in clips]
+    targets = np.array([corpus.targets[i] for i in clips])
+    in_float = clip_probabilities(trained.predict(), logmels, trained.frontend)
+    in_int8 = clip_probabilities(int8_predict(trained.int8_graph()), logmels, trained.frontend)
+    return {
+        "clips": len(clips),
+        "correct_float": round(metrics.accuracy(in_float, targets) * len(clips)),
+        "correct_int8": round(metrics.accuracy(in_int8, targets) * len(clips)),
+        "log_loss_float": metrics.log_loss(in_float, targets),
+        "log_loss_int8": metrics.log_loss(in_int8, targets),
+        "agreeing": int((in_float.argmax(axis=1) == in_int8.argmax(axis=1)).sum()),
+        "targets": targets.tolist(),
+        "probabilities_float": in_float.round(5).tolist(),
+        "probabilities_int8": in_int8.round(5).tolist(),
+    }

@@ -1,0 +1,133 @@
+"""Corpora are read as they lie on disk, and whatever does not agree is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeq import corpora
+from edgeq.errors import InputError
+
+
+def esc50_folder(root: Path, table: str, files: tuple[str, ...] = (), name: str = "meta.csv") -> Path:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(table, encoding="utf-8")
+    for file in files:
+        path = root / "audio" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.encode())
+    return root
+
+
+TABLE = "file,fold,category,clip_licence\na.wav,1,dog,CC0\nsub/b.wav,2,cat,CC-Sampling+\nc.wav,2,dog,CC0\n"
+FILES = ("a.wav", "sub/b.wav", "c.wav")
+
+
+def test_reads_the_esc50_layout(tmp_path: Path) -> None:
+    corpus = corpora.open(esc50_folder(tmp_path / "set", TABLE, FILES))
+    assert corpus.name == "set"
+    assert corpus.labels == ("cat", "dog")
+    assert corpus.targets == (1, 0, 1)
+    assert corpus.folds == (1, 2)
+    assert [clip.licence for clip in corpus.clips] == ["CC0", "CC-Sampling+", "CC0"]
+    assert [clip.path for clip in corpus.clips] == [tmp_path / "set" / "audio" / file for file in FILES]
+
+
+def test_reads_the_published_names_of_esc50(tmp_path: Path) -> None:
+    table = (
+        "filename,fold,target,category,esc10,src_file,take\n1-1-A-0.wav,1,0,dog,True,1,A\n1-2-A-1.wav,1,1,cat,,2,A\n"
+    )
+    corpus = corpora.open(esc50_folder(tmp_path, table, ("1-1-A-0.wav", "1-2-A-1.wav"), "meta/esc50.csv"))
+    assert [(clip.label, clip.fold, clip.source) for clip in corpus.clips] == [("dog", 1, "1"), ("cat", 1, "2")]
+
+
+def test_leaves_out_licences_and_keeps_classes(tmp_path: Path) -> None:
+    corpus = corpora.open(esc50_folder(tmp_path, TABLE, FILES)).without_licences(["CC-Sampling+"])
+    assert [clip.label for clip in corpus.clips] == ["dog", "dog"]
+    assert corpus.labels == ("cat", "dog")
+
+
+def test_hash_follows_what_training_would_see(tmp_path: Path) -> None:
+    folder = esc50_folder(tmp_path / "one", TABLE, FILES)
+    before = corpora.open(folder).hash
+    assert corpora.open(esc50_folder(tmp_path / "two", TABLE, FILES)).hash == before
+    (folder / "audio" / "a.wav").write_bytes(b"other")
+    assert corpora.open(folder).hash != before
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("name,category\na.wav,dog\n", "expected one named file or filename"),
+        ("file,fold\na.wav,1\n", "expected one named category"),
+        ("file,category\n", "found no clips"),
+        ("", "expected one named file or filename"),
+        ("file,category\na.wav,dog\nc.wav,dog\n", "found 1 class"),
+        ("file,category\na.wav,dog\ngone.wav,cat\n", "line 3: .*gone.wav is not there"),
+        ("file,category\na.wav,dog\na.wav,cat\n", "a.wav is listed more than once"),
+        ("file,category\na.wav,dog\n../../etc/passwd,cat\n", "leads out of"),
+        ("file,category\na.wav,dog\n/etc/passwd,cat\n", "leads out of"),
+        ("file,category\na.wav,dog\nc.wav,\n", "line 3: .*expected both"),
+        ("file,category\na.wav,dog\nc.wav\n", "line 3: .*expected both"),
+        ("file,category,fold\na.wav,dog,one\nc.wav,cat,1\n", "line 2: fold 'one'"),
+        ("file,category,fold\na.wav,dog,-1\nc.wav,cat,1\n", "line 2: fold '-1'"),
+    ],
+)
+def test_refuses_tables_that_do_not_agree(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        corpora.open(esc50_folder(tmp_path, table, FILES))
+
+
+def test_refuses_a_table_that_is_no_text(tmp_path: Path) -> None:
+    esc50_folder(tmp_path, "", FILES)
+    (tmp_path / "meta.csv").write_bytes(b"file,category\n\xff\xfe\x00,dog\n")
+    with pytest.raises(InputError, match=r"meta\.csv"):
+        corpora.open(tmp_path)
+
+
+@given(st.text(max_size=200))
+def test_any_table_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, table: str) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "meta.csv").write_bytes(("file,category,fold\n" + table).encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError):  # no recording is there, so no table is right
+        corpora.open(folder)
+
+
+def test_reads_one_folder_a_class(tmp_path: Path) -> None:
+    for name in ("yes/2.WAV", "yes/deep/1.flac", "no/3.mp3", "no/notes.txt", "no/.hidden.wav", ".git/x.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    corpus = corpora.open(tmp_path)
+    assert corpus.labels == ("no", "yes")
+    assert [clip.path.relative_to(tmp_path).as_posix() for clip in corpus.clips] == [
+        "no/3.mp3",
+        "yes/2.WAV",
+        "yes/deep/1.flac",
+    ]
+    assert corpus.folds == ()
+
+
+def test_refuses_folders_that_hold_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 0 class folders"):
+        corpora.open(tmp_path)
+    (tmp_path / "yes").mkdir()
+    with pytest.raises(InputError, match="yes: found no recording"):
+        corpora.open(tmp_path)
+    with pytest.raises(InputError, match="found nothing"):
+        corpora.open(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="found a file"):
+        corpora.open(tmp_path / "file")
+
+
+def test_reads_esc10(esc10: Path) -> None:
+    corpus = corpora.open(esc10)
+    assert (len(corpus.clips), len(corpus.labels), corpus.folds) == (320, 10, (1, 2, 3, 4))
+    assert len(corpus.without_licences(["CC-Sampling+"]).clips) == 318
+    sources: dict[str, set[int | None]] = {}
+    for clip in corpus.clips:
+        sources.setdefault(clip.path.name.split("-")[1], set()).add(clip.fold)
+    assert all(len(folds) == 1 for folds in sources.values()), "clips of one recording lie in one fold"

@@ -1,0 +1,89 @@
+"""Metrics against scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeq.corpora import metrics
+from edgeq.errors import InputError
+
+
+def scored(clips: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.dirichlet(np.ones(classes), clips).astype(np.float32), random.integers(0, classes, clips)
+
+
+@given(st.integers(1, 40), st.integers(2, 6), st.integers(0, 1000))
+def test_agrees_with_scikit_learn(clips: int, classes: int, seed: int) -> None:
+    probabilities, targets = scored(clips, classes, seed)
+    predicted, labels = probabilities.argmax(axis=1), np.arange(classes)
+    assert metrics.accuracy(probabilities, targets) == pytest.approx(sklearn.metrics.accuracy_score(targets, predicted))
+    exact = probabilities.astype(float)
+    expected = sklearn.metrics.log_loss(targets, exact / exact.sum(axis=1, keepdims=True), labels=labels)
+    assert metrics.log_loss(probabilities, targets, floor=1e-15) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(probabilities, targets),
+        sklearn.metrics.confusion_matrix(targets, predicted, labels=labels),
+    )
+
+
+def test_log_loss_of_a_certain_mistake_is_finite() -> None:
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-7))
+
+
+@given(st.lists(st.floats(0.2, 0.8), min_size=2, max_size=31))
+def test_interval_over_seeds_is_students(values: list[float]) -> None:
+    interval = metrics.interval_over_seeds(values)
+    assert interval.mean == pytest.approx(np.mean(values))
+    error = scipy.stats.sem(values)
+    if error > 1e-9:
+        low, high = scipy.stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error)
+        assert interval.low == pytest.approx(max(0, low), abs=1e-6)
+        assert interval.high == pytest.approx(min(1, high), abs=1e-6)
+
+
+def test_one_seed_has_no_interval() -> None:
+    interval = metrics.interval_over_seeds([0.9])
+    assert (interval.low, interval.mean, interval.high) == (0.9, 0.9, 0.9)
+    assert "one seed" in interval.method
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_interval_over_clips_is_wilsons(counts: tuple[int, int]) -> None:
+    correct, clips = counts
+    expected = scipy.stats.binomtest(correct, clips).proportion_ci(0.95, method="wilson")
+    interval = metrics.interval_over_clips(correct, clips)
+    assert interval.low == pytest.approx(expected.low, abs=1e-9)
+    assert interval.high == pytest.approx(expected.high, abs=1e-9)
+    assert interval.low <= interval.mean <= interval.high
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "targets"),
+    [
+        (np.ones((3, 2)), np.array([0, 1])),
+        (np.ones((2, 2)), np.array([0, 2])),
+        (np.ones((2, 2)), np.array([-1, 0])),
+        (np.ones((2, 2)), np.array([0.0, 1.0])),
+        (np.ones((0, 2)), np.array([], int)),
+        (np.ones(2), np.array([0, 1])),
+    ],
+)
+def test_refuses_what_does_not_fit(probabilities: np.ndarray, targets: np.ndarray) -> None:
+    for metric in (metrics.accuracy, metrics.log_loss, metrics.confusion_matrix):
+        with pytest.raises(InputError):
+            metric(probabilities, targets)
+
+
+def test_refuses_counts_out_of_range() -> None:
+    for correct, clips in ((1, 0), (-1, 3), (4, 3)):
+        with pytest.raises(InputError):
+            metrics.interval_over_clips(correct, clips)
+    for values in ([], [0.5] * 32):
+        with pytest.raises(InputError):
+            metrics.interval_over_seeds(values)
