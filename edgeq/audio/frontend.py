@@ -14,7 +14,7 @@ __all__ = [
     "DERIVATIVE_ORDERS",
     "PRESETS",
     "FrontendSpec",
-    "check_waveform",
+    "as_waveform",
     "cut",
     "derivative_kernel",
     "features",
@@ -41,7 +41,7 @@ def logmel(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     Raises InputError where the waveform has another shape or kind, NaN or infinity, or fewer samples than
     spec.least_samples.
     """
-    check_waveform(waveform)
+    waveform = as_waveform(waveform)
     if len(waveform) < spec.least_samples:
         raise InputError(
             f"waveform of {len(waveform)} samples: expected at least {spec.least_samples} at {spec.sample_rate} Hz, "
@@ -113,13 +113,12 @@ def pad(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     waveform: (samples,). Returns float32 (at least spec.window_samples,).
     Raises InputError where the waveform is shorter than spec.win_length samples, has another shape, or is not finite.
     """
-    check_waveform(waveform)
-    if len(waveform) < spec.win_length:
+    samples = as_waveform(waveform)
+    if len(samples) < spec.win_length:
         raise InputError(
-            f"waveform of {len(waveform)} samples: expected at least {spec.win_length} at {spec.sample_rate} Hz, "
+            f"waveform of {len(samples)} samples: expected at least {spec.win_length} at {spec.sample_rate} Hz, "
             f"one STFT window; give a longer recording"
         )
-    samples = np.asarray(waveform, np.float32)
     if len(samples) >= spec.window_samples:
         return samples
     if spec.pad == "repeat":
@@ -214,14 +213,18 @@ def reflected(waveform: np.ndarray, start: int, stop: int) -> np.ndarray:
     return waveform[last - np.abs(last - index)]
 
 
-def check_waveform(waveform: np.ndarray) -> None:
-    """Raises InputError where the waveform is not one-dimensional, not float, or not finite."""
+def as_waveform(waveform: np.ndarray) -> np.ndarray:
+    """The waveform as float32, checked. Raises InputError where it is not one row of finite floats."""
     if not isinstance(waveform, np.ndarray) or waveform.ndim != 1 or waveform.dtype.kind != "f":
         found = f"{waveform.dtype} {waveform.shape}" if isinstance(waveform, np.ndarray) else type(waveform).__name__
         raise InputError(f"waveform: found {found}, expected one row of float samples, mono, full scale +-1")
-    # The sum is finite when all samples are, and needs no array of flags beside an hour of audio.
-    if not math.isfinite(np.sum(waveform, dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = np.asarray(waveform, np.float32)
+        # The sum is finite when all samples are, and needs no array of flags beside an hour of audio.
+        finite = math.isfinite(np.sum(samples, dtype=np.float64))
+    if not finite:
         raise InputError("waveform: NaN or infinite samples; repair the recording")
+    return samples
 
 
 def _to_mel(hertz: np.ndarray, scale: str) -> np.ndarray:

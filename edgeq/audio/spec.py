@@ -13,6 +13,7 @@ from edgeq.errors import InputError
 
 DERIVATIVE_ORDERS = (1, 2, 3)
 _MAX_INPUT_VALUES = 1 << 26
+_MAX_STATISTIC = 1e6  # of a normalised component: keeps every feature inside float32
 _CHOICES = {
     "window": ("hann", "hamming"),
     "mel_scale": ("slaney", "htk"),
@@ -163,8 +164,9 @@ class FrontendSpec:
             values = getattr(self, name)
             if not isinstance(values, (tuple, list)) or len(values) != self.components:
                 raise _wrong(name, values, f"{self.components} numbers, one a component")
-            if not all(_is_finite(value) for value in values) or (name == "std" and min(values) <= 0):
-                raise _wrong(name, values, "finite numbers" if name == "mean" else "finite numbers above 0")
+            least = -_MAX_STATISTIC if name == "mean" else 1 / _MAX_STATISTIC
+            if not all(_is_finite(value) and least <= value <= _MAX_STATISTIC for value in values):
+                raise _wrong(name, values, f"numbers from {least:g} to {_MAX_STATISTIC:g}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
 
     def _check_windows(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeq.audio.frontend import FrontendSpec, check_waveform, cut, logmel_frames, pad
+from edgeq.audio.frontend import FrontendSpec, as_waveform, cut, logmel_frames, pad
 from edgeq.errors import InputError
 
 _STEP_FRAMES = 128
@@ -32,7 +32,7 @@ class LogMelStream:
         """
         if self._finished:
             raise InputError("log-mel stream: samples after finish(); open a new stream")
-        check_waveform(samples)
+        samples = as_waveform(samples)
         step = _STEP_FRAMES * self.spec.hop_length
         pieces = [self._advance(samples[first : first + step]) for first in range(0, len(samples), step)]
         return np.concatenate([np.zeros((self.spec.n_mels, 0), np.float32), *pieces], axis=1)
@@ -53,7 +53,7 @@ class LogMelStream:
         return self._advance(self._held[-2 : -2 - self._half : -1])
 
     def _advance(self, samples: np.ndarray) -> np.ndarray:
-        self._held = np.concatenate([self._held, np.asarray(samples, np.float32)])
+        self._held = np.concatenate([self._held, samples])
         if not self._started:
             if len(self._held) < self.spec.least_samples:
                 return np.zeros((self.spec.n_mels, 0), np.float32)
@@ -92,8 +92,7 @@ class WindowStream:
         """
         if self._head is None:
             return self._cut(self._logmel.push(samples))
-        check_waveform(samples)
-        self._head.append(np.array(samples, np.float32))
+        self._head.append(as_waveform(samples).copy())
         self._head_samples += len(samples)
         if self._head_samples < self.spec.window_samples:
             return self._cut(np.zeros((self.spec.n_mels, 0), np.float32))
