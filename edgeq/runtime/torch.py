@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.errors import InputError
 from edgeq.runtime.face import check_features, missing
 
+if TYPE_CHECKING:
+    from torch import nn
+
 _BATCH = 64
 
 
 class TorchRuntime:
-    """A bundle's own network, built from its architecture and weights."""
+    """A bundle's own network, in torch on the CPU."""
 
     name = "torch"
     int8 = False
 
     def __init__(self, opened: Bundle, threads: int) -> None:
-        """Build the network. Raises InputError where torch is missing, or the weights are not this architecture's."""
-        try:
-            import torch
-        except ImportError as error:
-            raise missing("torch", "pip install 'edgeq[export]'") from error
-        from edgeq.nets import registry
-
-        weights = {name: torch.from_numpy(value.copy()) for name, value in opened.weights().items()}
-        self._network = registry.build(opened.architecture)
-        try:
-            found = self._network.load_state_dict(weights, strict=False)
-        except RuntimeError as error:  # a tensor of another shape
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{opened.folder / WEIGHTS}: {reason}; the weights are of another network") from error
-        # Batch norm counts its batches in an integer that inference does not need and a bundle does not hold.
-        absent = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
-        if absent or found.unexpected_keys:
-            raise InputError(
-                f"{opened.folder / WEIGHTS}: missing {absent[:3]}, unexpected {found.unexpected_keys[:3]}: "
-                f"the weights are not those of {opened.architecture.family} {opened.architecture.widths}"
-            )
-        self._network.eval()
+        """Build the network. Raises InputError as `network`."""
+        self._network = network(opened)
         self._threads = threads
         self._sigmoid = opened.architecture.output == "sigmoid"
         self.input_shape = opened.architecture.input_shape
@@ -63,3 +48,32 @@ class TorchRuntime:
         finally:
             torch.set_num_threads(before)
         return outputs
+
+
+def network(opened: Bundle) -> nn.Module:
+    """A bundle's network with its weights, in evaluation mode; it gives logits.
+
+    Raises InputError where torch is missing, or the weights are not those of the architecture.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise missing("torch", "pip install 'edgeq[export]'") from error
+    from edgeq.nets import registry
+
+    where = opened.folder / WEIGHTS
+    weights = {name: torch.from_numpy(value.copy()) for name, value in opened.weights().items()}
+    built = registry.build(opened.architecture)
+    try:
+        found = built.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{where}: the weights are not those of the architecture: {reason}") from error
+    # Batch norm counts its batches in an integer that inference does not need and a bundle does not hold.
+    absent = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
+    if absent or found.unexpected_keys:
+        raise InputError(
+            f"{where}: the weights are not those of the architecture {opened.architecture.family} "
+            f"{list(opened.architecture.widths)}: missing {absent[:3]}, unexpected {found.unexpected_keys[:3]}"
+        )
+    return built.eval()

@@ -1,0 +1,218 @@
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeq import bundle, runtime
+from edgeq.errors import InputError
+from edgeq.graph import reference
+from tests import bundles
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["real", "quaternion"])
+def model(request, tmp_path_factory):
+    return bundles.exported(tmp_path_factory.mktemp("bundle") / "small", quaternion=request.param)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    return bundles.exported(tmp_path_factory.mktemp("bundle") / "small")
+
+
+def sounds(opened):
+    return bundles.sounds(opened.architecture.input_shape[0] == 4)
+
+
+@pytest.mark.parametrize("stage", ["torch", "onnx", "tflite"])
+def test_float_stages_equal_the_float_graph_in_numpy(model, stage):
+    graph, _, _ = bundles.graphs(model.architecture.input_shape[0] == 4)
+    expected = reference.run(graph, np.moveaxis(sounds(model), 1, -1))
+    ready = runtime.open(model, stage=stage)
+    assert (ready.input_shape, ready.classes, ready.int8) == (model.architecture.input_shape, 4, False)
+    np.testing.assert_allclose(ready.predict(sounds(model)), expected, atol=1e-5)
+
+
+def test_reference_kernels_equal_the_int8_graph_in_numpy_bit_for_bit(model):
+    _, quantized, _ = bundles.graphs(model.architecture.input_shape[0] == 4)
+    codes = reference.run(quantized, reference.quantize_input(quantized, np.moveaxis(sounds(model), 1, -1)))
+    ready = runtime.open(model, stage="tflite-int8", runtime="litert-reference")
+    assert ready.int8 and ready.name == "litert-reference"
+    np.testing.assert_array_equal(ready.predict(sounds(model)), reference.dequantize_output(quantized, codes))
+
+
+@pytest.mark.parametrize("stage", ["onnx-int8", "tflite-int8"])
+def test_int8_stages_are_near_the_float_network(model, stage):
+    exact = runtime.open(model, stage="torch").predict(sounds(model))
+    rounded = runtime.open(model, stage=stage).predict(sounds(model))
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).mean() < 0.05
+
+
+@pytest.mark.parametrize("stage", runtime.STAGES)
+def test_batches_threads_and_strides_change_nothing(real, stage):
+    inputs = sounds(real)[:9]
+    whole = runtime.open(real, stage=stage).predict(inputs)
+    ready = runtime.open(real, stage=stage, threads=2)
+    rows = np.concatenate([ready.predict(row[None]) for row in inputs])
+    np.testing.assert_allclose(rows, whole, atol=1e-6)
+    np.testing.assert_allclose(ready.predict(np.asfortranarray(inputs)), whole, atol=1e-6)
+    assert ready.predict(inputs[:0]).shape == (0, 4)
+
+
+def test_files_open_by_themselves(real):
+    for stage, path in real.exports.items():
+        alone = runtime.open(real.folder / path).predict(sounds(real)[:4])
+        np.testing.assert_array_equal(alone, runtime.open(str(real.folder), stage=stage).predict(sounds(real)[:4]))
+
+
+def test_the_stage_is_chosen_float_first_and_files_before_torch(real, tmp_path):
+    assert runtime.choose_stage(real) == "onnx"
+    assert runtime.choose_stage(real, int8=True) == "tflite-int8"
+    assert runtime.choose_stage(real, "litert") == "tflite"
+    assert runtime.choose_stage(real, "onnxruntime", int8=True) == "onnx-int8"
+    bare = bundles.exported(tmp_path / "bare", exports={})
+    assert runtime.choose_stage(bare) == "torch" and runtime.open(bare).name == "torch"
+    for attempt in (lambda: runtime.choose_stage(bare, int8=True), lambda: runtime.choose_stage(bare, "litert")):
+        with pytest.raises(InputError, match="edgeq export"):
+            attempt()
+
+
+@pytest.mark.parametrize("stage", runtime.STAGES)
+@pytest.mark.parametrize(
+    ("features", "match"),
+    [
+        (np.zeros((2, 1, 16, 49), np.float32), r"shape \(2, 1, 16, 49\): expected \(n, 1, 16, 50\)"),
+        (np.zeros((1, 16, 50), np.float32), "expected"),
+        (np.zeros((2, 1, 16, 50)), "found float64, expected a float32"),
+        (np.zeros((2, 1, 16, 50), np.int8), "found int8"),
+        ([[1.0]], "found list"),
+        (np.full((1, 1, 16, 50), np.nan, np.float32), "NaN"),
+        (np.full((1, 1, 16, 50), np.inf, np.float32), "infinity"),
+    ],
+)
+def test_wrong_features_are_a_clear_value_error(real, stage, features, match):
+    with pytest.raises(ValueError, match=match):
+        runtime.open(real, stage=stage).predict(features)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"runtime": "tvm"}, "runtime 'tvm': expected one of onnxruntime"),
+        ({"stage": "coreml"}, "stage 'coreml'"),
+        ({"stage": "onnx", "runtime": "litert"}, "litert does not run onnx"),
+        ({"stage": "tflite", "runtime": "torch"}, "torch does not run tflite"),
+        ({"threads": 0}, "threads 0"),
+    ],
+)
+def test_wrong_arguments_are_named(real, arguments, match):
+    with pytest.raises(InputError, match=match):
+        runtime.open(real, **arguments)
+
+
+def test_a_bundle_without_the_stage_says_how_to_get_it(tmp_path):
+    bare = bundles.exported(tmp_path / "bare", exports={})
+    with pytest.raises(InputError, match=r"has no onnx export .*run: edgeq export"):
+        runtime.open(bare, stage="onnx")
+
+
+def test_a_missing_file_a_folder_and_a_stage_of_a_file_are_refused(real, tmp_path):
+    (tmp_path / "folder.onnx").mkdir()
+    for source, stage in ((tmp_path / "none.onnx", None), (tmp_path / "folder.onnx", None),
+                          (real.folder / "small.onnx", "onnx"), (tmp_path / "none", None)):  # fmt: skip
+        with pytest.raises(InputError, match=r"none|folder|small"):
+            runtime.open(source, stage=stage)
+
+
+def test_weights_of_another_network_are_refused(real, tmp_path):
+    weights = real.weights()
+    name = next(iter(weights))
+    for changed in (
+        {key: value for key, value in weights.items() if key != name},
+        {**weights, "more.weight": np.zeros(3, np.float32)},
+        {**weights, name: np.zeros((1, 2, 3), np.float32)},
+    ):
+        with pytest.raises(InputError, match="not those of the architecture"):
+            runtime.open(bundles.exported(tmp_path / "b", weights=changed), stage="torch")
+
+
+def test_torch_gets_its_threads_back(real):
+    import torch
+
+    before = torch.get_num_threads()
+    runtime.open(real, stage="torch", threads=before + 1).predict(sounds(real)[:1])
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+@given(content=st.binary(max_size=200))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_that_is_no_model_is_refused(tmp_path, suffix, content):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="model") as caught:
+        runtime.open(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", list(bundle.EXPORTS))
+@given(data=st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_model_is_refused_or_still_gives_numbers(real, tmp_path, stage, data):
+    good = real.export(stage)
+    at = data.draw(st.integers(0, len(good) - 1))
+    cut = data.draw(st.booleans())
+    path = tmp_path / f"model.{stage.split('-')[0]}"
+    path.write_bytes(good[:at] if cut else good[:at] + data.draw(st.binary(min_size=4, max_size=4)) + good[at + 4 :])
+    try:
+        ready = runtime.open(path)
+        outputs = ready.predict(np.zeros((1, *ready.input_shape), np.float32))
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert outputs.shape == (1, ready.classes)
+
+
+def test_missing_packages_name_the_extra(real, monkeypatch):
+    for package, name, stage, mend in (
+        ("torch", "torch", "torch", r"edgeq\[export\]"),
+        ("onnxruntime", "onnxruntime", "onnx", "pip install onnxruntime"),
+        ("ai_edge_litert.interpreter", "litert", "tflite", "pip install ai-edge-litert"),
+        ("tflite_runtime.interpreter", "tflite-runtime", "tflite", r"edgeq\[tflite-runtime\]"),
+    ):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            with pytest.raises(InputError, match=mend):
+                runtime.open(real, stage=stage, runtime=name)
+
+
+def test_tflite_runtime_beside_numpy_2_is_refused_before_it_breaks(real, monkeypatch):
+    def fail(**arguments):
+        raise SystemError("_ARRAY_API not found")
+
+    broken = types.ModuleType("tflite_runtime.interpreter")
+    broken.Interpreter = fail
+    monkeypatch.setitem(sys.modules, "tflite_runtime", types.ModuleType("tflite_runtime"))
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", broken)
+    monkeypatch.setattr(np, "__version__", "2.4.6")
+    with pytest.raises(InputError, match=r"below 2, found 2\.4\.6; .*edgeq\[tflite-runtime\]"):
+        runtime.open(real, stage="tflite-int8", runtime="tflite-runtime")
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    with pytest.raises(InputError, match="tflite-runtime cannot run it"):
+        runtime.open(real, stage="tflite-int8", runtime="tflite-runtime")
+
+
+def test_running_files_imports_neither_torch_nor_tensorflow(real):
+    code = (
+        "import sys, numpy as np; from edgeq import runtime\n"
+        f"for stage in {list(bundle.EXPORTS)!r}:\n"
+        f"    ready = runtime.open({str(real.folder)!r}, stage=stage)\n"
+        "    ready.predict(np.zeros((1, *ready.input_shape), np.float32))\n"
+        "print(sorted({'torch', 'tensorflow', 'librosa', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
