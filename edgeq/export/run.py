@@ -1,0 +1,176 @@
+"""The main job: from a bundle to files that runtimes take, written only when each agrees with what was trained."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import budget as budgets
+from edgeq import bundle as bundles
+from edgeq import fresh, verify
+from edgeq.audio import decode, frontend
+from edgeq.bundle import Bundle
+from edgeq.errors import CheckFailed, InputError
+from edgeq.export import deploy_notes
+from edgeq.export.onnx import to_onnx
+from edgeq.export.tflite import to_tflite
+from edgeq.graph import cost, from_tflite, quantize
+from edgeq.graph.ir import Graph, Tensor
+from edgeq.nets import registry
+
+FORMATS = ("onnx", "tflite")
+
+CALIBRATION_WINDOWS = 512
+"""Most windows that --calib looks at, spread evenly over the recordings: ranges settle long before."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """What an export wrote: the bundle with its files, and the gate's report.
+
+    graph: what the most constrained of the files computes (INT8 where there is one). firmware: lines for TFLite Micro.
+    """
+
+    bundle: Bundle
+    report: verify.Report
+    graph: Graph
+    firmware: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        return {
+            "bundle": str(self.bundle.folder),
+            "files": [
+                {
+                    "path": str(self.bundle.folder / path),
+                    "format": stage,
+                    "bytes": self.bundle.files[path].bytes,
+                    "sha256": self.bundle.files[path].sha256,
+                }
+                for stage, path in self.bundle.exports.items()
+            ],
+            "input": _endpoint(self.graph.tensors[self.graph.input]),
+            "output": _endpoint(self.graph.tensors[self.graph.output]),
+            "ops": dict(Counter(op.kind for op in self.graph.ops)),
+            "verify": self.report.to_json(),
+            "firmware": self.firmware,
+        }
+
+
+def export(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    formats: Sequence[str] = FORMATS,
+    int8: bool = False,
+    calibration: str | Path | None = None,
+    classes: int | None = None,
+    budget: str | None = None,
+) -> Exported:
+    """Export a model and hold every file to the network as it was trained; nothing is written if one disagrees.
+
+    model: zoo name, bundle folder, or architecture name (random weights). output: a bundle folder to write, by default
+    build/<name>. formats: of "onnx", "tflite"; with `int8` the INT8 form of each is written beside the float one,
+    quantized by the ranges that the bundle carries or by those of the recordings in `calibration`.
+    Raises InputError on bad input, CheckFailed where the parity gate or the budget fails.
+    """
+    unknown = set(formats) - set(FORMATS)
+    if unknown or not formats:
+        raise InputError(f"formats {sorted(formats)}: expected some of {', '.join(FORMATS)}")
+    if calibration is not None and not int8:
+        raise InputError("--calib sets the ranges of INT8 files: add --int8")
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
+        source = _open(model, Path(scratch) / "fresh", classes)
+        destination = Path(output) if output else Path("build") / source.name
+        graph = describe(source)
+        if budget:
+            _check_budget(source.name, graph, budget)
+        ranges = _observe(graph, source, Path(calibration)) if calibration else None
+        quantized = quantize.quantize(graph, ranges or source.ranges()) if int8 else None
+        files = _files(graph, quantized, formats)
+        reports: list[verify.Report] = []
+
+        def gate(written: Bundle) -> None:
+            reports.append(verify.verify(written))
+            if not reports[-1].passed:
+                raise CheckFailed(f"{source.name}: {reports[-1].failure}; nothing was written to {destination}")
+
+        written = bundles.copy(source, destination, exports=files, ranges=ranges, gate=gate)
+    last = "tflite-int8" if "tflite-int8" in files else "tflite"
+    read_back = from_tflite.read(files[last]) if last in files else quantized or graph
+    firmware = deploy_notes.tflite_micro(read_back, [op.kind for op in read_back.ops]) if last in files else None
+    return Exported(written, reports[-1], read_back, firmware)
+
+
+def describe(model: Bundle) -> Graph:
+    """The float graph of a bundle's network, with what an exported file has to say about itself as metadata."""
+    from edgeq.lowering.trace import lower
+    from edgeq.runtime.torch import network
+
+    metadata = {
+        "name": model.name,
+        "labels": json.dumps(list(model.labels)),
+        "frontend": json.dumps(model.frontend.to_json(), sort_keys=True),
+        "decision": json.dumps(model.decision.to_json(), sort_keys=True),
+        "licence": model.licence,
+    }
+    return replace(lower(network(model), model.architecture), name=model.name, metadata=metadata)
+
+
+def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
+    if str(model) in registry.PRESETS:
+        return fresh.write(str(model), scratch, classes)
+    found = bundles.find(model)
+    if classes is not None and classes != found.architecture.classes:
+        raise InputError(f"{found.name}: is trained for {found.architecture.classes} classes; leave out --classes")
+    return found
+
+
+def _files(graph: Graph, quantized: Graph | None, formats: Sequence[str]) -> dict[str, bytes]:
+    writers = {"onnx": to_onnx, "tflite": to_tflite}
+    files = {}
+    for name in (name for name in FORMATS if name in formats):
+        files[name] = writers[name](graph)
+        if quantized is not None:
+            files[f"{name}-int8"] = writers[name](quantized)
+    return files
+
+
+def _observe(graph: Graph, model: Bundle, folder: Path) -> dict[str, tuple[float, float]]:
+    """Ranges over windows of the recordings below a folder."""
+    paths = decode.recordings(folder)
+    share = max(1, CALIBRATION_WINDOWS // len(paths))
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), CALIBRATION_WINDOWS)).astype(int)]
+
+    def batches() -> Iterator[np.ndarray]:
+        for path in chosen:
+            features, _ = frontend.recording_features(decode.read(path, model.frontend.sample_rate), model.frontend)
+            picked = np.linspace(0, len(features) - 1, min(share, len(features))).astype(int)
+            yield np.moveaxis(features[picked], 1, -1)
+
+    return quantize.observe(graph, batches())
+
+
+def _check_budget(name: str, graph: Graph, budget: str) -> None:
+    layers = cost.layers(graph)
+    lowered, macs = sum(layer.parameters for layer in layers), sum(layer.macs for layer in layers)
+    reasons = budgets.find(budget).judge(lowered, macs)
+    if reasons:
+        raise CheckFailed(f"{name} is over the budget {budget}: {'; '.join(reasons)}")
+
+
+def _endpoint(tensor: Tensor) -> dict[str, Any]:
+    quantization = tensor.quantization
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": float(quantization.scale[0]) if quantization else None,
+        "zero_point": int(quantization.zero_point[0]) if quantization else None,
+    }

@@ -1,0 +1,80 @@
+"""An architecture with seeded random weights as a bundle: what it costs and whether it exports, before it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeq import bundle, goldens
+from edgeq.audio.frontend import PRESETS, FrontendSpec
+from edgeq.bundle import Bundle
+from edgeq.graph import quantize
+from edgeq.nets import registry
+from edgeq.nets.spec import ArchitectureSpec
+
+SEED = 0
+
+
+def specs(name: str) -> tuple[ArchitectureSpec, FrontendSpec]:
+    """A named architecture and the front end it is meant for; 4 components mean log-mel and its time derivatives.
+
+    Raises InputError where there is no architecture of that name.
+    """
+    architecture = registry.preset(name)
+    frontend = PRESETS[registry.FRONTENDS[name]]
+    if architecture.input_shape[0] == 4:
+        frontend = replace(frontend, derivatives="time", mean=(0.0,) * 4, std=(1.0,) * 4)
+    return architecture, frontend
+
+
+def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
+    """Write the bundle of an untrained architecture: weights drawn from seed 0, ranges from seeded synthetic sounds.
+
+    Its goldens gate INT8 on the SQNR of the logits, since a network that decides nothing cannot agree on decisions.
+    Raises InputError where there is no architecture of that name, or the number of classes does not suit it.
+    """
+    import torch
+
+    from edgeq.lowering.trace import lower
+
+    architecture, frontend = specs(name)
+    if classes is not None:
+        architecture = architecture.with_classes(classes)
+    frontend = _normalised(frontend)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = registry.build(architecture).eval()
+    graph = lower(network, architecture)
+    inputs = goldens.inputs(range(goldens.COUNT), frontend)
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        return torch.softmax(network(torch.from_numpy(x)), 1).numpy()
+
+    with torch.inference_mode():
+        answers = goldens.choose(predict, frontend, decisive=False)
+    return bundle.write(
+        folder,
+        name=name,
+        architecture=architecture,
+        frontend=frontend,
+        labels=[f"class_{number}" for number in range(architecture.classes)],
+        weights={
+            key: value.numpy() for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")
+        },
+        ranges=quantize.observe(graph, [np.moveaxis(inputs, 1, -1)]),
+        goldens=answers,
+        provenance={"weights": f"random, seed {SEED}"},
+        licence="Apache-2.0",
+    )
+
+
+def _normalised(frontend: FrontendSpec) -> FrontendSpec:
+    """The front end with statistics of synthetic sounds, so that random weights see inputs of the usual size."""
+    sounds = goldens.inputs(range(goldens.COUNT), frontend).astype(np.float64)
+    return replace(
+        frontend,
+        mean=tuple(float(value) for value in sounds.mean((0, 2, 3))),
+        std=tuple(float(value) for value in sounds.std((0, 2, 3))),
+    )

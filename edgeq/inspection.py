@@ -1,0 +1,102 @@
+"""What a model costs before it runs anywhere: layers, parameters, MACs, and whether a budget is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgeq import budget as budgets
+from edgeq import bundle, fresh
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.errors import InputError
+from edgeq.graph import cost, from_onnx, from_tflite
+from edgeq.nets import registry
+from edgeq.nets.spec import ArchitectureSpec
+
+READERS = {".tflite": from_tflite.read, ".onnx": from_onnx.read}
+
+
+def inspect(
+    model: str,
+    *,
+    classes: int | None = None,
+    in_channels: int | None = None,
+    clip_seconds: float | None = None,
+    budget: str | None = None,
+) -> dict[str, Any]:
+    """Count a model, with the contract's keys.
+
+    model: zoo name, bundle folder, architecture name, or an .onnx or .tflite file. classes, in_channels, clip_seconds:
+    count the architecture with another number of outputs or input components, or on a window of another length.
+    Raises InputError where there is no such model, or it cannot be built that way.
+    """
+    changes = {"--classes": classes, "--in-channels": in_channels, "--clip-seconds": clip_seconds}
+    if Path(model).suffix in READERS and Path(model).is_file():
+        given = [name for name, value in changes.items() if value is not None]
+        if given:
+            raise InputError(f"{model}: {', '.join(given)} can change an architecture, not a file")
+        report = _inspect_file(Path(model))
+    else:
+        report = _inspect_architecture(model, classes, in_channels, clip_seconds)
+    if budget:
+        rule = budgets.find(budget)
+        reasons = rule.judge(report["parameters"]["lowered"], report["macs"]["network"])
+        report["budget"] = {"name": rule.name, "ok": not reasons, "reasons": reasons}
+    return report
+
+
+def _inspect_architecture(
+    model: str, classes: int | None, in_channels: int | None, clip_seconds: float | None
+) -> dict[str, Any]:
+    from edgeq.nets.count import count
+
+    if model in registry.PRESETS:
+        architecture, frontend = fresh.specs(model)
+    else:
+        opened = bundle.find(model)
+        model, architecture, frontend = opened.name, opened.architecture, opened.frontend
+    architecture, frontend = _changed(architecture, frontend, classes, in_channels, clip_seconds)
+    counted = count(architecture, frontend)
+    return {
+        "name": model,
+        "parameters": counted.parameters,
+        "macs": counted.macs,
+        "macs_per_second": round(counted.macs["network"] / frontend.window_hop_seconds),
+        "layers": counted.layers,
+    }
+
+
+def _changed(
+    architecture: ArchitectureSpec,
+    frontend: FrontendSpec,
+    classes: int | None,
+    in_channels: int | None,
+    clip_seconds: float | None,
+) -> tuple[ArchitectureSpec, FrontendSpec]:
+    if classes is not None:
+        architecture = architecture.with_classes(classes)
+    if clip_seconds is not None:
+        if not (math.isfinite(clip_seconds) and clip_seconds > 0):
+            raise InputError(f"--clip-seconds {clip_seconds}: expected more than 0")
+        frontend = replace(frontend, window_seconds=clip_seconds, window_hop_seconds=clip_seconds)
+    components, mels, _ = architecture.input_shape
+    shape = (components if in_channels is None else in_channels, mels, frontend.window_frames)
+    return replace(architecture, input_shape=shape), frontend
+
+
+def _inspect_file(path: Path) -> dict[str, Any]:
+    graph = READERS[path.suffix](path)
+    layers = cost.layers(graph)
+    held = sum(layer.parameters for layer in layers)
+    return {
+        "name": path.name,
+        # A file holds real operators only: how it was trained can't be told from it.
+        "parameters": {
+            "trainable": None, "with_statistics": None, "with_frontend": None, "stored": held, "lowered": held,
+        },
+        "macs": {"network": sum(layer.macs for layer in layers), "frontend": None},
+        "macs_per_second": None,
+        "layers": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in layers],
+    }  # fmt: skip
