@@ -30,7 +30,8 @@ class QuaternionConv2d(nn.Module):
     """Convolution by the Hamilton product of kernel and input, kernel on the left.
 
     Takes (N, in_channels, H, W), gives (N, out_channels, H', W'); both counts are real channels, multiples of 4.
-    weight: (4, out/4, in/4, kh, kw), components r, i, j, k; bias: (out,) real.
+    weight: (4, out/4, in/4, kh, kw), components r, i, j, k; bias: (out,) real. For speed on a CPU give the input
+    channels last; the weight, of five axes, has no such format.
     Raises InputError where a channel count is not a multiple of 4.
     Source: quaternion paper, Section II.
     """
