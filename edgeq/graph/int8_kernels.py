@@ -7,7 +7,7 @@ Source: tflite/kernels/internal/reference and .../reference/integer_ops of LiteR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -45,6 +45,21 @@ CODE_MIN, CODE_MAX = -128, 127
 ADD_LEFT_SHIFT = 20
 SOFTMAX_DIFFERENCE_BITS = 5
 SOFTMAX_SUM_BITS = 12
+
+
+TABLE_SCALE: dict[type[Op], float] = {Tanh: 1 / 128, Logistic: 1 / 256}
+"""Output scales of the operators that are tables of 256 codes."""
+
+
+def table(kind: type[Op], scale: float, zero_point: int) -> np.ndarray:
+    """TANH or LOGISTIC of every input code, in steps of the output's scale, before it is rounded: float32 (256,).
+
+    The kernel asks the C library for float32 tanh and exp, which may be off by an ulp or two; here they are exact to
+    half an ulp. A result on the edge between two codes can therefore differ: quantize keeps scales clear of such edges.
+    """
+    source = np.float32(scale) * (np.arange(CODE_MIN, CODE_MAX + 1) - zero_point).astype(np.float32)
+    function = _tanh if kind is Tanh else _logistic
+    return function(source) * (np.float32(1) / np.float32(TABLE_SCALE[kind]))
 
 
 def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -114,17 +129,11 @@ def _relu(op: Relu, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     return _codes(scaled + zero_point, RELU, zero_point)
 
 
-def _tanh(op: Tanh, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    return _lookup(op, tensors, x, lambda values: np.tanh(values.astype(np.float64)).astype(np.float32))
-
-
-def _logistic(op: Logistic, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    def logistic(values: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the 0 that is wanted
-            exponentials = np.exp(-values.astype(np.float64)).astype(np.float32)
-        return np.float32(1) / (np.float32(1) + exponentials)
-
-    return _lookup(op, tensors, x, logistic)
+def _lookup(op: Op, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """A table of 256 codes, its values computed in float32."""
+    exact = table(type(op), _scale(tensors, op.inputs[0]), _zero_point(tensors, op.inputs[0]))
+    codes = _codes(_round_half_away(exact) + _zero_point(tensors, op.output))
+    return codes[x.astype(np.int64) - CODE_MIN]
 
 
 def _softmax(op: Softmax, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -152,15 +161,14 @@ def _softmax_exponentials(scale: float) -> np.ndarray:
     return np.where(difference <= radius, exponentials, 0)
 
 
-def _lookup(
-    op: Op, tensors: Mapping[str, Tensor], x: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """A table of 256 codes, its values computed in float32."""
-    codes = np.arange(CODE_MIN, CODE_MAX + 1)
-    source = np.float32(_scale(tensors, op.inputs[0])) * (codes - _zero_point(tensors, op.inputs[0])).astype(np.float32)
-    inverse = np.float32(1) / np.float32(_scale(tensors, op.output))
-    table = _codes(_round_half_away(function(source) * inverse) + _zero_point(tensors, op.output))
-    return table[x.astype(np.int64) - CODE_MIN]
+def _tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x.astype(np.float64)).astype(np.float32)
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the 0 that is wanted
+        exponentials = np.exp(-x.astype(np.float64)).astype(np.float32)
+    return np.float32(1) / (np.float32(1) + exponentials)
 
 
 def _codes(values: np.ndarray, activation: str = "none", zero_point: int = CODE_MIN) -> np.ndarray:
@@ -205,8 +213,8 @@ INT8_KERNELS: dict[type[Op], Kernel] = {
     ReduceMax: reduce_max,
     Add: _add,
     Relu: _relu,
-    Tanh: _tanh,
-    Logistic: _logistic,
+    Tanh: _lookup,
+    Logistic: _lookup,
     Softmax: _softmax,
     Reshape: reshape,
     Pad: _pad,

@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.errors import InputError
+from edgeq.graph.int8_kernels import TABLE_SCALE, table
 from edgeq.graph.ir import (
     RELU,
     Add,
@@ -51,6 +52,15 @@ FIXED: dict[type[Op], tuple[float, int]] = {Tanh: (1 / 128, 0), Softmax: (1 / 25
 MIN_SCALE = 2.0**-24
 """Floor of activation scales: below it the softmax kernel's multiplier no longer exceeds 1, which it insists on."""
 
+MIN_WEIGHT_SCALE = 2.0**-100
+"""Floor of weight scales, which all-zero filters get: times an activation's scale it is still a normal float32."""
+
+FINEST_STEP = 2.0**-10
+"""Floor of an output's scale over its inputs': kernels multiply in 32 bits, and ADD insists on a ratio."""
+
+TIE_MARGIN = 2.0**-13
+"""How far, in codes, the entries of a tanh or logistic table stay from a tie: eight ulps of float32 near 1."""
+
 MAX_BIAS = 1 << 30
 """Largest bias code: leaves half of the int32 accumulator to the products."""
 
@@ -65,12 +75,12 @@ def observe(graph: Graph, batches: Iterable[np.ndarray]) -> Ranges:
         if not len(batch):
             continue
         for name, values in run(graph, batch, keep=True).items():
-            low, high = ranges.get(name, (np.inf, -np.inf))
-            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+            low, high = float(values.min()), float(values.max())
+            _check_finite(graph, name, low, high)
+            before = ranges.get(name, (low, high))
+            ranges[name] = min(low, before[0]), max(high, before[1])
     if not ranges:
         raise InputError(f"{graph.name}: nothing to calibrate with: expected at least one input")
-    for name, (low, high) in ranges.items():
-        _check_finite(graph, name, low, high)
     return ranges
 
 
@@ -83,11 +93,11 @@ def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
     if graph.quantized:
         raise InputError(f"{graph.name}: quantized already: expected a float graph")
     tensors = dict(graph.tensors)
-    tensors[graph.input] = _quantized(tensors[graph.input], _from_range(graph, graph.input, ranges, relu=False))
+    tensors[graph.input] = _quantized(tensors[graph.input], _from_range(graph, graph.input, ranges))
     for op in graph.ops:
-        tensors[op.output] = _quantized(graph.tensors[op.output], _output_parameters(graph, op, tensors, ranges))
         if isinstance(op, (Conv2D, FullyConnected)):
             _quantize_weights(graph, op, tensors)
+        tensors[op.output] = _quantized(tensors[op.output], _output_parameters(graph, op, tensors, ranges))
     return replace(graph, tensors=tensors)
 
 
@@ -98,18 +108,18 @@ def _output_parameters(
         return _parameters(tensors[op.inputs[0]])
     if type(op) in FIXED:
         return _activation(*FIXED[type(op)])
+    if isinstance(op, (Conv2D, FullyConnected)):
+        finest = float(_parameters(tensors[op.inputs[2]]).scale.max(initial=0))  # the accumulator's own step
+    else:
+        finest = FINEST_STEP * max(float(_parameters(tensors[name]).scale[0]) for name in op.inputs)
     relu = isinstance(op, Relu) or (isinstance(op, (Conv2D, FullyConnected, Add)) and op.activation == RELU)
-    parameters = _from_range(graph, op.output, ranges, relu)
-    if isinstance(op, Add):
-        # The kernel insists on an output scale that 20 bits below the inputs' can still express.
-        floor = 2.0**-18 * max(float(_parameters(tensors[name]).scale[0]) for name in op.inputs)
-        if parameters.scale[0] < floor:
-            return _activation(floor, int(parameters.zero_point[0]))
-    return parameters
+    return _from_range(graph, op.output, ranges, relu, finest)
 
 
-def _from_range(graph: Graph, name: str, ranges: Mapping[str, tuple[float, float]], relu: bool) -> Quantization:
-    """Scale and zero point of an activation whose 256 codes span its range and zero."""
+def _from_range(
+    graph: Graph, name: str, ranges: Mapping[str, tuple[float, float]], relu: bool = False, finest: float = 0.0
+) -> Quantization:
+    """Scale, no smaller than `finest`, and zero point of an activation whose codes span its range and zero."""
     if name not in ranges:
         raise InputError(f"{graph.name}: no activation range for {name}: recalibrate with --calib")
     low, high = ranges[name]
@@ -117,8 +127,30 @@ def _from_range(graph: Graph, name: str, ranges: Mapping[str, tuple[float, float
     low, high = (0.0 if relu else min(low, 0.0)), max(high, 0.0)
     if low == high:
         high = 1.0  # constant zero: any scale represents it
-    scale = np.float32(max((high - low) / 255, MIN_SCALE))
-    return _activation(float(scale), int(np.clip(np.rint(-128 - low / float(scale)), -128, 127)))
+    scale = float(np.float32(max((high - low) / 255, finest, MIN_SCALE)))
+    zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
+    return _activation(_clear_of_ties(scale, zero_point, _tables_fed(graph, name)), zero_point)
+
+
+def _tables_fed(graph: Graph, name: str) -> set[type[Op]]:
+    """Which of TANH and LOGISTIC read this tensor's codes, at once or through operators that keep their scale."""
+    tables: set[type[Op]] = set()
+    for op in graph.consumers(name):
+        if type(op) in TABLE_SCALE:
+            tables.add(type(op))
+        elif isinstance(op, PASS_THROUGH):
+            tables |= _tables_fed(graph, op.output)
+    return tables
+
+
+def _clear_of_ties(scale: float, zero_point: int, tables: set[type[Op]]) -> float:
+    """The scale, or one larger by a few parts in 4096, at which every C library rounds these tables alike."""
+    for step in range(64):
+        candidate = float(np.float32(scale * (1 + step / 4096)))
+        entries = [table(kind, candidate, zero_point).astype(np.float64) for kind in tables]
+        if all((np.abs(np.abs(values) % 1 - 0.5) > TIE_MARGIN).all() for values in entries):
+            return candidate
+    return scale
 
 
 def _quantize_weights(graph: Graph, op: Conv2D | FullyConnected, tensors: dict[str, Tensor]) -> None:
@@ -131,11 +163,11 @@ def _quantize_weights(graph: Graph, op: Conv2D | FullyConnected, tensors: dict[s
     bias_values = constant(bias).astype(np.float64)
     if not (np.isfinite(constant(weight)).all() and np.isfinite(bias_values).all()):
         raise InputError(f"{graph.name}: {weight.name} or {bias.name} holds NaN or infinity: expected finite values")
-    smallest = np.abs(bias_values) / (input_scale * MAX_BIAS)
+    smallest = np.maximum(np.abs(bias_values) / (input_scale * MAX_BIAS), MIN_WEIGHT_SCALE).astype(np.float32)
     if isinstance(op, Conv2D):
         codes, scale = _filter_codes(weight, smallest)
     else:
-        codes, scale = _dense_codes(weight, float(smallest.max(initial=0)))
+        codes, scale = _dense_codes(weight, float(smallest.max(initial=MIN_WEIGHT_SCALE)))
     bias_scale = (input_scale * scale.astype(np.float64)).astype(np.float32)
     bias_codes = np.rint(bias_values / bias_scale).astype(np.int64)
     largest = np.abs(bias_codes) + 255 * np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1)
@@ -157,26 +189,25 @@ def _filter_codes(weight: Tensor, smallest: np.ndarray) -> tuple[np.ndarray, np.
     assert weight.data is not None
     filters = weight.data.reshape(len(weight.data), -1).astype(np.float64)
     gain = np.ones(len(filters)) if weight.gain is None else weight.gain.astype(np.float64)
-    unfolded = _positive(np.abs(filters).max(axis=1, initial=0) / 127)
-    codes = np.rint(filters / unfolded[:, None]) * np.sign(gain)[:, None]
+    unfolded = (np.abs(filters).max(axis=1, initial=0) / 127).astype(np.float32)
     scale = (unfolded * np.abs(gain)).astype(np.float32)
-    weak = scale < np.maximum(smallest, np.finfo(np.float32).tiny)
-    scale[weak] = _positive(smallest[weak])
+    weak = scale < smallest
+    scale[weak] = smallest[weak]
+    codes = np.empty_like(filters)
+    codes[~weak] = np.rint(filters[~weak] / unfolded[~weak, None]) * np.sign(gain[~weak, None])
     codes[weak] = np.rint(filters[weak] * gain[weak, None] / scale[weak, None])
-    return codes.astype(np.int8).reshape(weight.data.shape), scale
+    return _int8(codes).reshape(weight.data.shape), scale
 
 
 def _dense_codes(weight: Tensor, smallest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and the one scale (1,) of a dense layer."""
+    """Codes and the one scale (1,) of a dense layer, the scale no smaller than `smallest`."""
     values = constant(weight).astype(np.float64)
-    scale = _positive(np.array([max(np.abs(values).max(initial=0) / 127, smallest)]))
-    return np.rint(values / scale).astype(np.int8), scale
+    scale = np.array([max(np.abs(values).max(initial=0) / 127, smallest)], np.float32)
+    return _int8(np.rint(values / scale)), scale
 
 
-def _positive(scale: np.ndarray) -> np.ndarray:
-    """Scales as float32, 1 where they are zero: all-zero weights have codes of zero at any scale."""
-    scale = scale.astype(np.float32)
-    return np.where(scale > 0, scale, np.float32(1))
+def _int8(codes: np.ndarray) -> np.ndarray:
+    return np.clip(codes, -127, 127).astype(np.int8)
 
 
 def _quantized(tensor: Tensor, parameters: Quantization) -> Tensor:
