@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -188,7 +187,7 @@ class _Run:
         try:
             state = torch.load(path, weights_only=True)
             other = state["fingerprint"] != self.fingerprint
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch's reader fails in any way on a file that is something else
             raise InputError(f"{path}: not a checkpoint of training ({type(error).__name__}); remove it") from error
         if other:
             raise InputError(f"{path}: found a checkpoint of another recipe, seed or data; remove it to start afresh")
