@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -69,12 +70,23 @@ def read(path: Path | str, sample_rate: int) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *blocks(path, sample_rate)])
 
 
+class _Forward(soundfile.SoundFile):
+    """A decoder that only reads on.
+
+    soundfile seeks to where it is after every read of a file that it may seek in, and in Opus and MP3 that changes the
+    samples after the place.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The decoder of a file whose header is in order; whatever goes wrong inside is told as an InputError."""
     _check_file(path)
     try:
-        with soundfile.SoundFile(path) as handle:
+        with _Forward(path) as handle:
             _check_header(path, handle)
             yield handle
     except InputError:
@@ -97,6 +109,8 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: not a regular file, expected a recording; save the sound to a file first")
     if status.st_size == 0:
         raise InputError(f"{path}: an empty file, expected a recording; copy or record it again")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read it; change its owner or mode")
 
 
 def _check_header(path: Path, handle: soundfile.SoundFile) -> None:
@@ -132,14 +146,14 @@ def _cut_short(log: str, channels: int) -> bool:
     """Whether libsndfile noted, while it parsed the header, that the file ends before its container does.
 
     It quietly takes what is there. For a length it writes "data : 176400 (should be 88178)"; for Ogg, which promises
-    no length, that the last page does not end the stream.
+    no length, that the last page does not end the stream or is not whole.
     """
     for match in re.finditer(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", log):
         promised, present = int(match[1]), int(match[2])
         # A frame too many is a careless writer's; the largest lengths mean "unknown".
         if promised - present > 8 * channels and promised < 0x7FFF0000:
             return True
-    return "Last page lacks an end-of-stream bit" in log or "does not match value from 'ds64' chunk" in log
+    return re.search(r"Ogg ?: (Last page lacks|Junk after)|does not match value from 'ds64' chunk", log) is not None
 
 
 def _truncated(path: Path, detail: str = "") -> InputError:
