@@ -41,8 +41,7 @@ def open(
     """
     if threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")
-    if runtime is not None and runtime not in RUNTIMES:
-        raise InputError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
+    _check_name(runtime)
     if not isinstance(source, Bundle) and Path(source).suffix in _FILES and not Path(source).is_dir():
         if stage is not None:
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
@@ -59,6 +58,7 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
 
     Raises InputError where the bundle has no form that fits.
     """
+    _check_name(runtime)
     wanted = _INT8 if int8 else _FLOAT_FIRST
     takes = STAGES if runtime is None else RUNTIMES[runtime]
     for stage in wanted:
@@ -71,6 +71,11 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
 
 
 _FILES = {".onnx": "onnx", ".tflite": "tflite"}
+
+
+def _check_name(runtime: str | None) -> None:
+    if runtime is not None and runtime not in RUNTIMES:
+        raise InputError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
 
 
 def _default(stage: str) -> str:

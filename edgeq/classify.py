@@ -1,0 +1,125 @@
+"""Recordings to labels: any rate, channels and length, in memory that does not grow with the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import bundle, embedded
+from edgeq import runtime as runtimes
+from edgeq.audio import decode
+from edgeq.audio.frontend import FrontendSpec, features, gated
+from edgeq.audio.stream import WindowStream
+from edgeq.bundle import Bundle
+from edgeq.decision import ClipScores
+from edgeq.embedded import Embedded
+from edgeq.errors import InputError
+from edgeq.runtime import Runtime
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """One label and the clip's score for it, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a recording was heard as: its length in seconds, and the best labels first."""
+
+    file: str
+    seconds: float
+    top: tuple[Score, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        top = [{"label": entry.label, "score": entry.score} for entry in self.top]
+        return {"file": self.file, "seconds": self.seconds, "top": top}
+
+
+def classify(
+    model: Bundle | str | Path,
+    paths: Sequence[Path | str],
+    top: int = 3,
+    runtime: str | None = None,
+    int8: bool = False,
+) -> list[Classification]:
+    """Label recordings.
+
+    model: a bundle, its folder or zoo name, or an exported .onnx or .tflite file. top: labels a recording, at least 1.
+    runtime, int8: as `runtime.open` and `runtime.choose_stage` take them.
+    Every header is read before the first recording is decoded, so that a bad file speaks before an hour is spent.
+    Raises InputError naming the recording or model.
+    """
+    if top < 1:
+        raise InputError(f"top {top}: expected at least 1")
+    about, ready = _opened(model, runtime, int8)
+    for path in paths:
+        decode.info(path)
+    return [recording(about, ready, path, top) for path in paths]
+
+
+def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: int = 3) -> Classification:
+    """Label one recording with a runtime that is open already. Raises InputError naming the recording."""
+    clip = ClipScores(len(about.labels))
+    samples = 0
+    for batch in windows(path, about.frontend):
+        samples += batch.samples
+        if len(batch.features):
+            clip.add(ready.predict(batch.features), batch.gated)
+    scores = clip.scores()
+    best = np.argsort(-scores, kind="stable")[:top]
+    labels = tuple(Score(about.labels[index], float(scores[index])) for index in best)
+    return Classification(str(path), samples / about.frontend.sample_rate, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Some of a recording's windows. features: (n, components, mels, frames), n from 0; gated: bool (n,).
+
+    samples: how many samples were decoded for them.
+    """
+
+    features: np.ndarray
+    gated: np.ndarray
+    samples: int
+
+
+def windows(path: Path | str, spec: FrontendSpec) -> Iterator[Windows]:
+    """Network inputs of a recording, a few at a time. Raises InputError naming the recording."""
+    stream = WindowStream(spec)
+    try:
+        for block in decode.blocks(path, spec.sample_rate):
+            yield from _batches(stream.push(block), len(block), spec)
+        yield from _batches(stream.finish(), 0, spec)
+    except InputError as error:
+        message = str(error)
+        raise error if str(path) in message else InputError(f"{path}: {message}") from error
+
+
+def _batches(logmels: np.ndarray, samples: int, spec: FrontendSpec) -> Iterator[Windows]:
+    for start in range(0, max(len(logmels), 1), _BATCH):
+        some = logmels[start : start + _BATCH]
+        yield Windows(features(some, spec), gated(some, spec), samples if start == 0 else 0)
+
+
+def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tuple[Bundle | Embedded, Runtime]:
+    if not isinstance(model, Bundle) and Path(model).suffix in (".onnx", ".tflite") and Path(model).is_file():
+        if int8:
+            raise InputError(f"{model}: --int8 chooses among a bundle's files, and this is one file; leave it out")
+        ready = runtimes.open(model, runtime=runtime)
+        about = embedded.read(Path(model).read_bytes(), model)
+        if len(about.labels) != ready.classes or about.frontend.input_shape != ready.input_shape:
+            raise InputError(f"{model}: its metadata does not fit its network; export it again")
+        return about, ready
+    opened = model if isinstance(model, Bundle) else bundle.find(model)
+    stage = runtimes.choose_stage(opened, runtime, int8)
+    return opened, runtimes.open(opened, stage=stage, runtime=runtime)
