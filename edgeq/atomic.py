@@ -16,17 +16,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises OSError (a full disk, no permission); what stood at `path` before is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -45,19 +45,19 @@ def folder(path: Path) -> Iterator[Path]:
     beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield beside
-        os.chmod(beside, 0o777 & ~_umask())
+        beside.chmod(0o777 & ~_umask())
         if path.exists():
             replaced = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, replaced / path.name)
+            path.replace(replaced / path.name)
             try:
-                os.replace(beside, path)
+                beside.replace(path)
             except BaseException:
-                os.replace(replaced / path.name, path)
+                (replaced / path.name).replace(path)
                 raise
             finally:
                 shutil.rmtree(replaced, ignore_errors=True)
         else:
-            os.replace(beside, path)
+            beside.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

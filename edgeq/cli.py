@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(1, str(error))
     except BrokenPipeError:
         # The reader of our output went away (`edgeq models | head`): nothing is left to say, not even at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(141)
     except OSError as error:
         _leave(2, _describe(error))

@@ -1,4 +1,4 @@
-"""An architecture with seeded random weights as a bundle: what it costs and whether it exports, before it is trained."""
+"""An architecture with seeded random weights as a bundle: it can be exported and measured before it is trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeq import bundle, goldens
-from edgeq.audio.frontend import PRESETS, FrontendSpec
+from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.bundle import Bundle
 from edgeq.graph import quantize
 from edgeq.nets import registry
@@ -24,9 +24,7 @@ def specs(name: str) -> tuple[ArchitectureSpec, FrontendSpec]:
     """
     architecture = registry.preset(name)
     frontend = PRESETS[registry.FRONTENDS[name]]
-    if architecture.input_shape[0] == 4:
-        frontend = replace(frontend, derivatives="time", mean=(0.0,) * 4, std=(1.0,) * 4)
-    return architecture, frontend
+    return architecture, with_derivatives(frontend) if architecture.input_shape[0] == 4 else frontend
 
 
 def write(name: str, folder: Path, classes: int | None = None) -> Bundle:

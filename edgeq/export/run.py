@@ -105,7 +105,7 @@ def export(
         written = bundles.copy(source, destination, exports=files, ranges=ranges, gate=gate)
     last = "tflite-int8" if "tflite-int8" in files else "tflite"
     read_back = from_tflite.read(files[last]) if last in files else quantized or graph
-    firmware = deploy_notes.tflite_micro(read_back, [op.kind for op in read_back.ops]) if last in files else None
+    firmware = deploy_notes.tflite_micro(files[last]) if last in files else None
     return Exported(written, reports[-1], read_back, firmware)
 
 

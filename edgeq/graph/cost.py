@@ -23,8 +23,8 @@ class Layer:
 def layers(graph: Graph) -> list[Layer]:
     """The cost of every operator, in execution order.
 
-    MACs are counted as in the design: Cin * Cout * kernel area * output area for convolutions, in * out for dense layers;
-    pooling, activations and reductions count none. Parameters are weights and biases.
+    MACs: Cin * Cout * kernel area * output area for convolutions, in * out for dense layers, none for pooling,
+    activations and reductions. Parameters: weights and biases.
     """
     return [
         Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))

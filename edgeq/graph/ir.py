@@ -157,7 +157,8 @@ class Pad(Op):
 OPS: dict[str, type[Op]] = {
     op.kind: op
     for op in (
-        Conv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Relu, Tanh, Logistic, Softmax, Reshape, Pad,
+        Conv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Relu, Tanh, Logistic, Softmax,
+        Reshape, Pad,
     )
 }  # fmt: skip
 
