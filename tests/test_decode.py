@@ -15,7 +15,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.audio.decode import Recording, blocks, info, read
+from edgeq.audio.decode import Recording, blocks, info, read, recordings
 from edgeq.errors import InputError
 
 FORMATS = {
@@ -70,6 +70,17 @@ def test_blocks_of_any_size_are_the_same_samples(tmp_path: Path, kind: str) -> N
 def test_info_is_what_the_header_says(tmp_path: Path) -> None:
     path = write(tmp_path, "flac", channels=3)
     assert info(path) == info(str(path)) == Recording(path, 24_000, 3, 1.25)
+
+
+def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:
+    for name in ("b.wav", "deep/down/a.FLAC", "deep/c.txt", ".hidden/d.wav", ".e.wav", "f.ogg/g.mp3"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert recordings(tmp_path) == [tmp_path / name for name in ("b.wav", "deep/down/a.FLAC", "f.ogg/g.mp3")]
+    for name, says in (("absent", "not a folder"), ("b.wav", "not a folder"), ("bare", "no recordings")):
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match=says):
+            recordings(tmp_path / name)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 8, 64])

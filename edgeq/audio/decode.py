@@ -18,6 +18,7 @@ from edgeq.errors import InputError
 
 SAMPLE_RATES = (1_000, 768_000)
 MAX_CHANNELS = 64
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 _FORMATS = "expected WAV, FLAC, Ogg or MP3; convert it, for example with `ffmpeg -i FILE out.wav`"
 _MAX_BLOCK_VALUES = 1 << 22
 
@@ -30,6 +31,21 @@ class Recording:
     sample_rate: int
     channels: int
     seconds: float
+
+
+def recordings(folder: Path | str) -> list[Path]:
+    """Recordings in a folder and those below it, by their file names' endings, sorted; hidden ones are passed over.
+
+    Raises InputError where the folder is missing, not a folder, or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder, expected one with recordings; check the path")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    visible = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    if not visible:
+        raise InputError(f"{folder}: no recordings in it, expected files ending in {', '.join(SUFFIXES)}")
+    return visible
 
 
 def info(path: Path | str) -> Recording:
