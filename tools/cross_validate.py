@@ -1,0 +1,169 @@
+"""Cross-validate recipes over seeds and folds: one process a run, finished runs kept, results beside each recipe.
+
+    python tools/cross_validate.py models/esc10-tiny/recipe.toml ... --data ../shared/data/esc10 --jobs 2
+
+Runs lie in --work as <name>-<recipe>-seed<seed>-fold<fold>.json and are not repeated; delete one to run it again. When
+every run of a recipe is there, cross_validation.json is written beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import atomic, corpora
+from edgeq.corpora import metrics
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.run is not None:
+        _run_one(arguments.recipes[0], arguments.data, arguments.work, *arguments.run)
+        return
+    folds = corpora.open(arguments.data).folds
+    # Recipe by recipe, seed by seed: the first results are complete early.
+    runs = [run for recipe in arguments.recipes for run in itertools.product([recipe], arguments.seeds, folds)]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        codes = list(pool.map(lambda run: _spawn(arguments, *run), runs))
+    failed = [run for run, code in zip(runs, codes, strict=True) if code]
+    for recipe in arguments.recipes:
+        if not any(run[0] == recipe for run in failed):
+            path = _write_result(recipe, arguments.work, arguments.seeds, folds)
+            print(path, json.dumps(json.loads(path.read_text())["accuracy"]), flush=True)
+    if failed:
+        sys.exit(f"failed: {failed}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("recipes", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, required=True, help="the corpus")
+    parser.add_argument("--work", type=Path, default=Path("build/cv"), help="where runs and log-mel maps are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, of one thread each")
+    parser.add_argument("--run", type=int, nargs=2, metavar=("SEED", "FOLD"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _spawn(arguments: argparse.Namespace, recipe: Path, seed: int, fold: int) -> int:
+    place = _place(arguments.work, recipe, seed, fold)
+    if place.is_file():
+        return 0
+    command = [sys.executable, __file__, str(recipe), "--data", str(arguments.data), "--work", str(arguments.work)]
+    with place.with_suffix(".log").open("w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        code = subprocess.call(
+            [*command, "--run", str(seed), str(fold)], stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+    print(place.name, "failed, see its log" if code else _line(json.loads(place.read_text())), flush=True)
+    return code
+
+
+def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
+    import torch
+
+    from edgeq.training import recipe as recipes
+    from edgeq.training.features import corpus_maps
+    from edgeq.training.fit import bf16_is_fast
+
+    # One thread, so that runs side by side do not disturb each other and a run repeats exactly.
+    recipe = replace(recipes.read(path), seed=seed, threads=1)
+    corpus = corpora.open(data).without_licences(recipe.exclude_licences)
+    maps = corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features")
+    started = time.perf_counter()
+    scores = recipes.held_out(recipe, corpus, maps, fold)
+    seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time()}
+    result = {
+        "recipe_sha256": recipe.sha256,
+        "seed": seed,
+        "fold": fold,
+        **scores,
+        **seconds,
+        "precision": "bf16" if recipe.fit.precision == "bf16" and bf16_is_fast() else "float32",
+        "corpus": {"name": corpus.name, "clips": len(corpus.clips), "sha256": corpus.hash},
+        "labels": list(corpus.labels),
+        "torch": torch.__version__,
+    }
+    atomic.write_text(_place(work, path, seed, fold), json.dumps(result))
+
+
+def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, ...]) -> Path:
+    from edgeq.training.recipe import summary
+
+    runs = {(seed, fold): json.loads(_place(work, recipe, seed, fold).read_text()) for seed in seeds for fold in folds}
+    first = next(iter(runs.values()))
+    by_seed = {seed: summary({fold: runs[seed, fold] for fold in folds}) for seed in seeds}
+    result = {
+        "accuracy": _over_seeds(by_seed, "accuracy"),
+        "accuracy_float": _over_seeds(by_seed, "accuracy_float"),
+        "what": "clip accuracy on the held-out fold, all folds together; accuracy is INT8, accuracy_float is torch",
+        "interval": "low, high: Student, 95 %, over seeds; per_seed.interval: Wilson, 95 %, over clips of one seed",
+        **{
+            key: float(np.mean([one[key] for one in by_seed.values()]))
+            for key in ("agreement", "log_loss_int8", "log_loss_float")
+        },
+        "per_seed": by_seed,
+        "per_class": _per_class(first["labels"], runs),
+        "confusion_int8": _confusion(runs).tolist(),
+        "labels": first["labels"],
+        "recipe_sha256": first["recipe_sha256"],
+        "corpus": first["corpus"],
+        "precision": first["precision"],
+        "threads": 1,
+        "cpu_seconds_per_run": float(np.mean([run["cpu_seconds"] for run in runs.values()])),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": {"python": platform.python_version(), "torch": first["torch"], "numpy": np.__version__},
+    }
+    path = recipe.parent / "cross_validation.json"
+    atomic.write_text(path, json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def _over_seeds(by_seed: dict[int, dict[str, Any]], key: str) -> dict[str, Any]:
+    interval = asdict(metrics.interval_over_seeds([one[key] for one in by_seed.values()]))
+    return {"mean": interval["mean"], "low": interval["low"], "high": interval["high"], "seeds": len(by_seed)}
+
+
+def _confusion(runs: dict[tuple[int, int], dict[str, Any]]) -> np.ndarray:
+    """Rows are targets; every clip counts once a seed."""
+    return sum(
+        metrics.confusion_matrix(np.array(run["probabilities_int8"]), np.array(run["targets"])) for run in runs.values()
+    )  # type: ignore[return-value]
+
+
+def _per_class(labels: list[str], runs: dict[tuple[int, int], dict[str, Any]]) -> dict[str, float]:
+    confusion = _confusion(runs)
+    return {label: float(confusion[i, i] / confusion[i].sum()) for i, label in enumerate(labels)}
+
+
+def _place(work: Path, recipe: Path, seed: int, fold: int) -> Path:
+    work.mkdir(parents=True, exist_ok=True)
+    content = hashlib.sha256(recipe.read_bytes()).hexdigest()[:8]
+    return work / f"{recipe.parent.name}-{content}-seed{seed}-fold{fold}.json"
+
+
+def _line(run: dict[str, Any]) -> str:
+    correct = f"int8 {run['correct_int8']}/{run['clips']}, float {run['correct_float']}/{run['clips']}"
+    return f"{correct}, agreeing {run['agreeing']}, {run['wall_seconds']:.0f} s"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
