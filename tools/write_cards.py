@@ -1,0 +1,169 @@
+"""Write the card of every zoo model, and the credits of the recordings they were trained on.
+
+    python tools/write_cards.py --data ../shared/data/esc10
+
+Every figure in a card comes from the model's bundle.json or cross_validation.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeq import atomic, bundle, inspection
+from edgeq.bundle import Bundle
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+
+WHAT = {
+    "esc10-tiny": "The strong small network, real: five convolutions, mean-and-max head.",
+    "esc10-qtiny": "The quaternion twin of esc10-tiny: the same widths from a quarter of the stored weights.",
+    "esc10-qnano": "Half the widths of esc10-qtiny: 7 thousand stored parameters, 3 million MACs a window.",
+    "esc10-dcase22": "The low-complexity CNN of the DCASE 2022 paper, unpruned, on ESC-10.",
+    "esc10-qdcase22": "The quaternion twin of esc10-dcase22; its first dense layer is quaternion too.",
+}
+
+CREDITS_HEAD = """# Credits
+
+The zoo's models were trained on ESC-10, folds 1 to 4, less the two clips under CC Sampling+.
+
+ESC-10 is published under [CC BY 3.0](https://creativecommons.org/licenses/by/3.0/). Cite: K. J. Piczak, "ESC: Dataset
+for Environmental Sound Classification", Proceedings of the ACM International Conference on Multimedia, 2015,
+doi:10.1145/2733373.2806390. The recordings come from freesound.org; no audio is part of this project. Clip, licence,
+source:
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="write the cards of the zoo")
+    parser.add_argument("--data", type=Path, required=True, help="the ESC-10 folder, for the credits")
+    data = parser.parse_args().data
+    atomic.write_text(MODELS / "CREDITS.md", CREDITS_HEAD + _credits(data / "meta.csv"))
+    for folder in sorted(path.parent for path in MODELS.glob("*/bundle.json")):
+        measured = json.loads((folder / "cross_validation.json").read_text(encoding="utf-8"))
+        atomic.write_text(folder / "README.md", _card(bundle.read(folder), measured))
+        print(folder / "README.md")
+
+
+def _credits(meta: Path) -> str:
+    with meta.open(encoding="utf-8", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["clip_licence"] != "CC-Sampling+"]
+    lines = (f"- {Path(row['file']).stem}, {row['clip_licence']}: {row['clip_source']}" for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def _card(model: Bundle, measured: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"# {model.name}",
+            "",
+            f"{WHAT[model.name]} It tells ten environmental sounds apart:",
+            f"{', '.join(_words(label) for label in model.labels)}.",
+            "",
+            "## What it costs",
+            "",
+            *_costs(model),
+            "",
+            "## How well it does",
+            "",
+            *_accuracy(measured),
+            "",
+            "## What it takes",
+            "",
+            *_input(model),
+            "",
+            "## What it cannot do",
+            "",
+            *_limits(measured),
+            "",
+            "## Data, licence, credits",
+            "",
+            f"Licence of the weights: {model.licence}.",
+            "Recordings: ESC-10 (CC BY 3.0), credited one by one in [CREDITS.md](../CREDITS.md). How it was trained:",
+            "[recipe.toml](recipe.toml); seed, versions and the hash of the data: `provenance` in bundle.json. The",
+            "published weights come from one training on all four folds; the accuracies above come from trainings that",
+            "each left one fold out ([cross_validation.json](cross_validation.json)).",
+            "",
+        ]
+    )
+
+
+def _costs(model: Bundle) -> list[str]:
+    report = inspection.inspect(str(model.folder))
+    parameters, macs = report["parameters"], report["macs"]
+    window = model.frontend.window_seconds
+    rows = [
+        ("parameters, batch-norm statistics counted", f"{parameters['with_statistics']:,}"),
+        ("stored (batch norm folded, quaternion components once)", f"{parameters['stored']:,}"),
+        ("lowered to real convolutions (what budgets judge)", f"{parameters['lowered']:,}"),
+        (f"MACs of one inference ({window:g} s of audio), front end apart", f"{macs['network']:,}"),
+        *((f"{stage} file", f"{model.files[path].bytes:,} bytes") for stage, path in model.exports.items()),
+    ]
+    return ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _accuracy(measured: dict[str, Any]) -> list[str]:
+    def line(name: str, value: dict[str, float]) -> str:
+        seeds = f"mean of {value['seeds']} seeds"
+        return f"| {name} | {value['mean']:.2%} | {value['low']:.2%} to {value['high']:.2%} | {seeds} |"
+
+    seeds = measured["per_seed"]
+    each = ", ".join(f"{one['accuracy']:.2%}" for one in seeds.values())
+    wilson = next(iter(seeds.values()))["interval"]
+    machine = measured["machine"]
+    return [
+        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips.",
+        "",
+        "| | accuracy | 95 % interval (Student, over seeds) | |",
+        "|---|---:|---:|---|",
+        line("INT8", measured["accuracy"]),
+        line("float", measured["accuracy_float"]),
+        "",
+        f"INT8 by seed: {each}. The clips themselves leave more doubt than the seeds: 95 % of one seed's interval over",
+        f"clips is {wilson['low']:.2%} to {wilson['high']:.2%} (Wilson). Float and INT8 give the same label on",
+        f"{measured['agreement']:.2%} of clips; log loss {measured['log_loss_float']:.3f} float,",
+        f"{measured['log_loss_int8']:.3f} INT8. Runs: {machine['processor']}, one thread, torch",
+        f"{measured['versions']['torch']}, {measured['precision']}, {measured['cpu_seconds_per_run']:.0f} CPU seconds each.",
+        "",
+        "By class, INT8: "
+        + ", ".join(f"{name.replace('_', ' ')} {value:.0%}" for name, value in _by_class(measured))
+        + ".",
+    ]
+
+
+def _input(model: Bundle) -> list[str]:
+    spec = model.frontend
+    derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
+    return [
+        f"Log-mel{derivatives}: {spec.sample_rate:,} Hz, STFT {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} mels",
+        f"from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s ({spec.window_frames} frames) every",
+        f"{spec.window_hop_seconds:g} s. All of it is in bundle.json and in the exported files' metadata. A clip's score is",
+        "the mean over its windows that are not gated as silence.",
+    ]
+
+
+def _limits(measured: dict[str, Any]) -> list[str]:
+    weakest = [_words(name) for name, _ in _by_class(measured)[-2:]]
+    return [
+        "- It always answers with one of its ten classes: it knows no other sound, and no threshold was fitted.",
+        f"- It is weakest on {weakest[0]} and {weakest[1]}.",
+        "- It was trained on 318 clean five-second clips from one web site: other microphones, rooms, distances and",
+        "  overlapping sounds were not measured.",
+        "- A single window is less sure than a clip; the accuracies above are of clips of five seconds.",
+    ]  # fmt: skip
+
+
+def _by_class(measured: dict[str, Any]) -> list[tuple[str, float]]:
+    return sorted(measured["per_class"].items(), key=lambda item: -item[1])
+
+
+def _words(label: str) -> str:
+    return label.replace("_", " ")
+
+
+if __name__ == "__main__":
+    main()
