@@ -108,7 +108,7 @@ def test_bundle_classifies_from_the_recording(trained: bundle.Bundle, corpus: Co
 
 
 def test_training_twice_gives_the_same_bundle(trained: bundle.Bundle, corpus: Corpus, work: Path) -> None:
-    again, _ = recipes.train(recipes.read(work / "recipe.toml"), corpus, work / "again")
+    again, _ = recipes.train(recipes.read(work / "recipe.toml"), corpus, work / "again", work)
     assert again.files == trained.files
     assert (again.folder / "bundle.json").read_bytes() == (trained.folder / "bundle.json").read_bytes()
 

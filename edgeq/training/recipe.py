@@ -88,22 +88,22 @@ def run(
     output = output or Path("build") / recipe.name
     if cross_validate:
         return {"metrics": cross_validation(recipe, corpora.open(data), output.parent)}
-    written, measured = train(recipe, corpora.open(data), output)
+    written, measured = train(recipe, corpora.open(data), output, output.parent)
     return {"bundle": str(written.folder), "metrics": measured}
 
 
 def train(
-    recipe: Recipe, corpus: Corpus, output: Path, extra_metrics: Mapping[str, Any] | None = None
+    recipe: Recipe, corpus: Corpus, output: Path, work: Path, extra_metrics: Mapping[str, Any] | None = None
 ) -> tuple[bundle.Bundle, dict[str, Any]]:
     """Train on every clip the recipe does not exclude, and write the bundle with ranges and goldens to `output`.
 
-    Log-mel maps are cached beside `output`, and a checkpoint is kept there until the bundle is written: a killed run
+    Log-mel maps are cached in `work`, and a checkpoint is kept there until the bundle is written: a killed run
     resumes. Returns the bundle and its metrics: the accuracy on the training clips (which says only that the fit
     converged) and extra_metrics. Raises InputError as `fit` and `bundle.write` do.
     """
     corpus = _chosen(recipe, corpus)
-    checkpoint = output.parent / f"{recipe.name}.checkpoint"
-    maps = _maps(recipe, corpus, output.parent)
+    checkpoint = work / f"{recipe.name}.checkpoint"
+    maps = _maps(recipe, corpus, work)
     trained = _trial(recipe, corpus, maps, range(len(corpus.clips)), checkpoint, recipe.name)
     predict = trained.predict()
     probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
