@@ -95,9 +95,9 @@ def test_weights_and_biases_are_within_half_a_step(weight, bias, gain):
 )
 def test_quaternion_filters_are_stored_once_without_loss(components, ties, gain, signs):
     """All four rows hold the Hamilton block of the first row's codes, whatever batch norm's gains."""
-    if ties:  # with a peak of 127 the scale is 1, and odd halves lie between two codes
-        components = np.rint(np.clip(components, -126, 126)) + np.float32(0.5)
-        components[0, :, 0, 0, 0] = 127
+    if ties:  # with a peak of 3 * 127 the scale is 3, and 3 * (n + 0.5) lies between two codes
+        components = 3 * (np.rint(np.clip(components, -126, 126)) + np.float32(0.5))
+        components[0, :, 0, 0, 0] = 3 * 127
     weight = graphs.hamilton_block(components)
     quantized = _conv(weight, np.zeros(8, np.float32), gain * signs, input_range=(-1, 1)).tensors["conv_1.weight"]
     codes = quantized.data * signs.astype(np.int8)[:, None, None, None]

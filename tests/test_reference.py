@@ -137,13 +137,44 @@ def test_int8_tables_equal_litert_for_all_codes(kind):
         _assert_codes_equal(_unary(kind, 256, largest, rng), np.arange(-128, 128, dtype=np.int8)[None])
 
 
-@pytest.mark.parametrize("weights", ["small", "large"])
-def test_int8_sums_are_exact_beyond_float32(weights):
-    """600 weights of full magnitude sum beyond 2^24, where float32 no longer holds every integer."""
-    net = graphs.Builder((1, 1, 1, 600))
-    weight = np.full((2, 1, 1, 600), 1e-3 if weights == "small" else 1.0, np.float32)
-    weight[0, ..., 0] = 1
-    _assert_equals_litert(net, net.conv(net.input, 2, (1, 1), weight=weight, activation=NONE), spread=600)
+def test_int8_sums_are_exact_beyond_float32():
+    """600 products of 127 * 255 exceed 2^24; a bias that cancels them leaves the last unit in sight."""
+    weight = np.ones((1, 600), np.float32)
+    weight[0, -1] = 1 / 127
+    step = (1 / 255) * (1 / 127)
+    bias = np.array([-599 * 127 * 255 * step], np.float32)
+    codes = np.full((100, 1, 1, 600), 127, np.int8)
+    codes[..., -1] = np.arange(-128, -28)[:, None, None]
+    for kind in ("conv", "dense"):
+        net = graphs.Builder((1, 1, 1, 600))
+        if kind == "conv":
+            output = net.conv(net.input, 1, (1, 1), weight=weight.reshape(1, 1, 1, 600), bias=bias, activation=NONE)
+        else:
+            output = net.dense(net.flatten(net.input), 1, weight=weight, bias=bias, activation=NONE)
+        graph = quantize(net.graph(kind, output), {"input": (0, 1), output: (-128 * step, 127 * step)})
+        assert len(np.unique(run(graph, codes))) == 100
+        _assert_codes_equal(graph, codes)
+
+
+def test_ranges_too_narrow_for_the_kernels_are_widened():
+    """Where one step of the sums is more than one code, kernels overflow, and ADD would end the process."""
+    rng = np.random.default_rng(0)
+    for kind in ("conv", "dense", "mean", "relu", "add"):
+        net = graphs.Builder((1, 2, 2, 3))
+        x = net.input
+        match kind:
+            case "conv":
+                x = net.conv(x, 2, (1, 1))
+            case "dense":
+                x = net.dense(net.flatten(x), 2)
+            case "mean":
+                x = net.mean(x, (1, 2))
+            case "relu":
+                x = net.relu(x)
+            case "add":
+                x = net.add(x, x)
+        graph = quantize(net.graph(kind, x), {"input": (-1e4, 1e4), x: (-1e-6, 1e-6)})
+        _assert_codes_equal(graph, rng.integers(-128, 128, (20, 2, 2, 3)).astype(np.int8))
 
 
 @pytest.mark.parametrize("name", graphs.BUILDERS)

@@ -97,11 +97,11 @@ def _average_pool(op: AveragePool2D, tensors: Mapping[str, Tensor], x: np.ndarra
 
 
 def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    """1 / count is folded into the multiplier, truncated, as much of it as the shift has room for."""
+    """1 / count is folded into the multiplier, truncated."""
     count = int(np.prod([x.shape[axis] for axis in op.axes]))
     multiplier, shift = quantize_multiplier(_scale(tensors, op.inputs[0]) / _scale(tensors, op.output))
-    room = min(count.bit_length() - 1, 32, 31 + int(shift))
-    multiplier, shift = (multiplier << room) // count, shift - room
+    halvings = count.bit_length() - 1
+    multiplier, shift = (multiplier << halvings) // count, shift - halvings
     sums = wrap(x.sum(axis=op.axes, dtype=np.int64) - _zero_point(tensors, op.inputs[0]) * count)
     scaled = multiply_by_quantized_multiplier(sums, multiplier, shift)
     return _codes(scaled + _zero_point(tensors, op.output))
