@@ -127,11 +127,9 @@ def _accuracy(measured: dict[str, Any]) -> list[str]:
         f"clips is {wilson['low']:.2%} to {wilson['high']:.2%} (Wilson). Float and INT8 give the same label on",
         f"{measured['agreement']:.2%} of clips; log loss {measured['log_loss_float']:.3f} float,",
         f"{measured['log_loss_int8']:.3f} INT8. Runs: {machine['processor']}, one thread, torch",
-        f"{measured['versions']['torch']}, {measured['precision']}, {measured['cpu_seconds_per_run']:.0f} CPU seconds each.",
+        f"{measured['versions']['torch']}, {measured['precision']}, {measured['cpu_seconds_per_run']:.0f} CPU s each.",
         "",
-        "By class, INT8: "
-        + ", ".join(f"{name.replace('_', ' ')} {value:.0%}" for name, value in _by_class(measured))
-        + ".",
+        "By class, INT8: " + ", ".join(f"{_words(name)} {value:.0%}" for name, value in _by_class(measured)) + ".",
     ]
 
 
@@ -140,9 +138,9 @@ def _input(model: Bundle) -> list[str]:
     derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
     return [
         f"Log-mel{derivatives}: {spec.sample_rate:,} Hz, STFT {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} mels",
-        f"from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s ({spec.window_frames} frames) every",
-        f"{spec.window_hop_seconds:g} s. All of it is in bundle.json and in the exported files' metadata. A clip's score is",
-        "the mean over its windows that are not gated as silence.",
+        f"from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s ({spec.window_frames} frames)",
+        f"every {spec.window_hop_seconds:g} s. All of it is in bundle.json and in the exported files' metadata. A clip's",
+        "score is the mean over its windows that are not gated as silence.",
     ]
 
 
