@@ -1,0 +1,290 @@
+"""The parity gate: every exported stage against the network as it was trained, on goldens and on real recordings."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import bundle as bundles
+from edgeq import classify, embedded, goldens
+from edgeq import runtime as runtimes
+from edgeq.bundle import Bundle
+from edgeq.corpora import esc50, folders
+from edgeq.decision import ClipScores
+from edgeq.errors import InputError
+from edgeq.goldens import Goldens
+from edgeq.graph import fidelity, from_tflite
+from edgeq.graph.ir import Graph
+from edgeq.graph.sqnr import layer_sqnr, sqnr_db
+from edgeq.runtime import Runtime
+
+FLOAT_MAX_ABS_ERROR = 1e-4
+"""Largest difference of probabilities between float stages."""
+
+INT8_AGREEMENT = 0.98
+"""Least top-1 agreement of INT8 stages; float stages agree always."""
+
+LOGIT_SQNR_DB = 25.0
+"""Least logit SQNR of INT8 stages of a network with random weights."""
+
+_LAYER_INPUTS = 16
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage compares. inputs: "goldens" or "data"; clips: how many of them.
+
+    top1_agreement: fraction of clips with the float network's answer. max_abs_error, sqnr_db: of the probabilities
+    (sqnr_db of the logits where the bundle's gate is that). accuracy: fraction of labelled clips, on data.
+    failures: one line for each thing that does not hold.
+    """
+
+    name: str
+    inputs: str
+    runtime: str
+    clips: int
+    top1_agreement: float
+    max_abs_error: float
+    sqnr_db: float
+    accuracy: float | None = None
+    failures: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys, and what the stage was run on and by."""
+        values = {
+            "name": self.name,
+            "inputs": self.inputs,
+            "runtime": self.runtime,
+            "clips": self.clips,
+            "top1_agreement": self.top1_agreement,
+            "max_abs_error": self.max_abs_error,
+            "sqnr_db": self.sqnr_db,
+            "passed": not self.failures,
+        }
+        return values if self.accuracy is None else {**values, "accuracy": self.accuracy}
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What INT8 costs one layer: SQNR in dB of its output on goldens, its own noise and what it was handed."""
+
+    name: str
+    kind: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The gate's findings. layers: of the INT8 .tflite file, worst first. notes: what was not compared, and why."""
+
+    name: str
+    stages: tuple[StageResult, ...]
+    layers: tuple[LayerResult, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not any(stage.failures for stage in self.stages)
+
+    @property
+    def failure(self) -> str:
+        """Everything that does not hold, in one line; empty where all does."""
+        return "; ".join(
+            f"{stage.name} ({stage.inputs}): {failure}" for stage in self.stages for failure in stage.failures
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        return {
+            "name": self.name,
+            "stages": [{**stage.to_json(), "failures": list(stage.failures)} for stage in self.stages],
+            "layers": [{"name": one.name, "kind": one.kind, "sqnr_db": one.sqnr_db} for one in self.layers],
+            "notes": list(self.notes),
+            "passed": self.passed,
+        }
+
+
+def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report:
+    """Compare every stage of a bundle with the float network.
+
+    On goldens: with the stored outputs of the network as trained. With `data`, a folder of recordings, also clip by
+    clip with torch (or the first float file, where torch is not installed), and with the labels where they are known.
+    Float stages pass at 100 % top-1 agreement and FLOAT_MAX_ABS_ERROR, INT8 ones at INT8_AGREEMENT, or LOGIT_SQNR_DB
+    where the network has random weights; each file must also say the bundle's labels and front end, and the INT8
+    .tflite file hold the codes of its float twin.
+    Raises InputError where a file is not as recorded, or there is nothing to compare.
+    """
+    opened = model if isinstance(model, Bundle) else bundles.find(model)
+    bundles.check(opened)
+    expected = opened.goldens()
+    inputs = goldens.inputs(expected.seeds, opened.frontend)
+    with_torch = importlib.util.find_spec("torch") is not None
+    notes = [] if with_torch else ["torch is not installed: the stage torch was not run"]
+    ready = {
+        stage: runtimes.open(opened, stage=stage)
+        for stage in runtimes.STAGES
+        if stage in opened.exports or (stage == "torch" and with_torch)
+    }
+    if not ready:
+        raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
+    stages = [_on_goldens(opened, stage, runtime, expected, inputs) for stage, runtime in ready.items()]
+    if data is not None:
+        results, more = _on_data(opened, ready, Path(data))
+        stages += results
+        notes += more
+    layers, more = _layers(opened, inputs[:_LAYER_INPUTS])
+    return Report(opened.name, tuple(stages), layers, (*notes, *more))
+
+
+def _on_goldens(opened: Bundle, stage: str, ready: Runtime, expected: Goldens, inputs: np.ndarray) -> StageResult:
+    failures = list(_file_faults(opened, stage, ready))
+    if len(expected.seeds) < goldens.COUNT:
+        failures.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
+    found = ready.predict(inputs)
+    if expected.gate == goldens.TOP1:
+        return _compared(opened, stage, "goldens", ready, expected.outputs, found, failures)
+    ratio = _logit_sqnr(opened, stage, expected.outputs, found, inputs)
+    if ratio < LOGIT_SQNR_DB:
+        failures.append(f"logit SQNR {ratio:.1f} dB, expected at least {LOGIT_SQNR_DB:g}")
+    return _compared(opened, stage, "goldens", ready, expected.outputs, found, failures, logit_sqnr=ratio)
+
+
+def _compared(
+    opened: Bundle,
+    stage: str,
+    inputs: str,
+    ready: Runtime,
+    expected: np.ndarray,
+    found: np.ndarray,
+    faults: Iterable[str] = (),
+    accuracy: float | None = None,
+    logit_sqnr: float | None = None,
+) -> StageResult:
+    """Judge probabilities (clips, classes). With logit_sqnr, INT8 agreement and float ties are left to that."""
+    failures = list(faults)
+    if not np.isfinite(found).all():
+        failures.append("outputs hold NaN or infinity")
+        found = np.nan_to_num(found, nan=0.0, posinf=1.0, neginf=0.0)
+    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    error = float(np.abs(found - expected).max())
+    least = INT8_AGREEMENT if stage.endswith("int8") else 1.0
+    if logit_sqnr is None and agreement < least:
+        failures.append(f"top-1 agreement {agreement:.2%}, expected at least {least:.0%}")
+    if not stage.endswith("int8") and error > FLOAT_MAX_ABS_ERROR:
+        failures.append(f"probabilities differ by {error:.2g}, expected at most {FLOAT_MAX_ABS_ERROR:g}")
+    ratio = sqnr_db(expected, found) if logit_sqnr is None else logit_sqnr
+    return StageResult(stage, inputs, ready.name, len(found), agreement, error, ratio, accuracy, tuple(failures))
+
+
+def _file_faults(opened: Bundle, stage: str, ready: Runtime) -> Iterator[str]:
+    """What is wrong with an exported file apart from its answers."""
+    if stage == "torch":
+        return
+    content, path = opened.export(stage), opened.exports[stage]
+    says = embedded.read(content, path)
+    if says.labels != opened.labels:
+        yield f"{path} says other labels, or another order of them, than the bundle"
+    if says.frontend.hash != opened.frontend.hash:
+        yield f"{path} says another front end than the bundle"
+    # An ONNX file stays float at its ends; its rounding operators are known by their name.
+    rounded = b"QuantizeLinear" in content if stage.startswith("onnx") else ready.int8
+    if rounded != stage.endswith("int8"):
+        yield f"{path} is {'INT8' if rounded else 'float'}, expected {'float' if rounded else 'INT8'}"
+    elif stage == "tflite-int8":
+        yield from _int8_faults(opened, content)
+
+
+def _int8_faults(opened: Bundle, content: bytes) -> Iterator[str]:
+    graph = from_tflite.read(content)
+    if "tflite" in opened.exports:
+        yield from fidelity.weight_faults(from_tflite.read(opened.export("tflite")), graph)
+    if bundles.RANGES in opened.files:
+        yield from fidelity.range_faults(graph, opened.ranges())
+
+
+def _logit_sqnr(opened: Bundle, stage: str, expected: np.ndarray, found: np.ndarray, inputs: np.ndarray) -> float:
+    sigmoid = opened.architecture.output == "sigmoid"
+    if stage.endswith("int8"):
+        from edgeq.runtime.logits import onnx_logits, tflite_logits
+
+        content, path = opened.export(stage), opened.exports[stage]
+        logits = (onnx_logits if stage.startswith("onnx") else tflite_logits)(content, path, inputs).astype(np.float64)
+    else:
+        logits = _logits(found, sigmoid)
+    if not sigmoid:  # softmax forgets what is common to all classes
+        logits = logits - logits.mean(axis=1, keepdims=True)
+    return sqnr_db(_logits(expected, sigmoid), logits)
+
+
+def _logits(probabilities: np.ndarray, sigmoid: bool) -> np.ndarray:
+    """Logits that give these probabilities; of a softmax those whose mean is 0."""
+    tiny = np.finfo(np.float32).tiny
+    p = np.clip(probabilities.astype(np.float64), tiny, 1.0)
+    if sigmoid:
+        return np.log(p) - np.log(np.clip(1.0 - p, tiny, 1.0))
+    return np.log(p) - np.log(p).mean(axis=1, keepdims=True)
+
+
+def _on_data(opened: Bundle, ready: dict[str, Runtime], folder: Path) -> tuple[list[StageResult], list[str]]:
+    clips = _clips(folder)
+    reference = next((stage for stage in ("torch", "onnx", "tflite") if stage in ready), None)
+    if reference is None:
+        raise InputError(
+            f"{opened.folder}: has only INT8 files and torch is not installed: no float network to compare with"
+        )
+    scores: dict[str, list[np.ndarray]] = {stage: [] for stage in ready}
+    for path, _ in clips:
+        clip = {stage: ClipScores(len(opened.labels)) for stage in ready}
+        for batch in classify.windows(path, opened.frontend):
+            if len(batch.features):
+                for stage, runtime in ready.items():
+                    clip[stage].add(runtime.predict(batch.features), batch.gated)
+        for stage in ready:
+            scores[stage].append(clip[stage].scores())
+    known = [i for i, (_, label) in enumerate(clips) if label in opened.labels]
+    targets = np.array([opened.labels.index(str(clips[i][1])) for i in known], int)
+    results = []
+    for stage, runtime in ready.items():
+        found = np.stack(scores[stage])
+        accuracy = float(np.mean(found[known].argmax(axis=1) == targets)) if known else None
+        results.append(_compared(opened, stage, "data", runtime, np.stack(scores[reference]), found, accuracy=accuracy))
+    notes = [f"data: {len(clips)} clips of {folder}, compared with {reference}"]
+    if known:
+        notes.append(
+            f"accuracy is over the {len(known)} clips with a known label, those the network was trained on included"
+        )
+    return results, notes
+
+
+def _clips(folder: Path) -> Sequence[tuple[Path, str | None]]:
+    """Recordings of a folder with their labels: by its table where it has one, else by the folder they lie in."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'a file' if folder.exists() else 'not there'}, expected a folder of recordings")
+    if esc50.metadata_file(folder) is not None:
+        return [(clip.path, clip.label) for clip in esc50.read(folder).clips]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in folders.SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{folder}: found no recordings ({', '.join(sorted(folders.SUFFIXES))})")
+    return [(path, path.parent.name if path.parent != folder else None) for path in paths]
+
+
+def _layers(opened: Bundle, inputs: np.ndarray) -> tuple[tuple[LayerResult, ...], list[str]]:
+    if "tflite-int8" not in opened.exports:
+        return (), []
+    if "tflite" not in opened.exports:
+        return (), ["no float .tflite beside the INT8 one: layers and codes were not compared"]
+    exact, rounded = (from_tflite.read(opened.export(stage)) for stage in ("tflite", "tflite-int8"))
+    if not _comparable(exact, rounded):
+        return (), ["the .tflite files have different operators: layers were not compared"]
+    ratios = layer_sqnr(exact, rounded, np.moveaxis(inputs, 1, -1))
+    return tuple(LayerResult(name, kind, ratio) for name, kind, ratio in ratios), []
+
+
+def _comparable(exact: Graph, rounded: Graph) -> bool:
+    outputs = [[op.output for op in graph.ops] for graph in (exact, rounded)]
+    return outputs[0] == outputs[1] and rounded.quantized and not exact.quantized
