@@ -47,11 +47,7 @@ SOFTMAX_DIFFERENCE_BITS = 5
 SOFTMAX_SUM_BITS = 12
 
 
-TABLE_SCALE: dict[type[Op], float] = {Tanh: 1 / 128, Logistic: 1 / 256}
-"""Output scales of the operators that are tables of 256 codes."""
-
-
-def table(kind: type[Op], scale: float, zero_point: int) -> np.ndarray:
+def table(kind: type[Op], scale: float, zero_point: int, output_scale: float) -> np.ndarray:
     """TANH or LOGISTIC of every input code, in steps of the output's scale, before it is rounded: float32 (256,).
 
     The kernel asks the C library for float32 tanh and exp, which may be off by an ulp or two; here they are exact to
@@ -59,7 +55,7 @@ def table(kind: type[Op], scale: float, zero_point: int) -> np.ndarray:
     """
     source = np.float32(scale) * (np.arange(CODE_MIN, CODE_MAX + 1) - zero_point).astype(np.float32)
     function = _tanh if kind is Tanh else _logistic
-    return function(source) * (np.float32(1) / np.float32(TABLE_SCALE[kind]))
+    return function(source) * (np.float32(1) / np.float32(output_scale))
 
 
 def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -131,7 +127,8 @@ def _relu(op: Relu, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
 
 def _lookup(op: Op, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     """A table of 256 codes, its values computed in float32."""
-    exact = table(type(op), _scale(tensors, op.inputs[0]), _zero_point(tensors, op.inputs[0]))
+    source = op.inputs[0]
+    exact = table(type(op), _scale(tensors, source), _zero_point(tensors, source), _scale(tensors, op.output))
     codes = _codes(_round_half_away(exact) + _zero_point(tensors, op.output))
     return codes[x.astype(np.int64) - CODE_MIN]
 

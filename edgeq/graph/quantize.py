@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeq.errors import InputError
-from edgeq.graph.int8_kernels import TABLE_SCALE, table
+from edgeq.graph.int8_kernels import table
 from edgeq.graph.ir import (
     RELU,
     Add,
@@ -136,7 +136,7 @@ def _tables_fed(graph: Graph, name: str) -> set[type[Op]]:
     """Which of TANH and LOGISTIC read this tensor's codes, at once or through operators that keep their scale."""
     tables: set[type[Op]] = set()
     for op in graph.consumers(name):
-        if type(op) in TABLE_SCALE:
+        if isinstance(op, (Tanh, Logistic)):
             tables.add(type(op))
         elif isinstance(op, PASS_THROUGH):
             tables |= _tables_fed(graph, op.output)
@@ -147,7 +147,7 @@ def _clear_of_ties(scale: float, zero_point: int, tables: set[type[Op]]) -> floa
     """The scale, or one larger by a few parts in 4096, at which every C library rounds these tables alike."""
     for step in range(64):
         candidate = float(np.float32(scale * (1 + step / 4096)))
-        entries = [table(kind, candidate, zero_point).astype(np.float64) for kind in tables]
+        entries = [table(kind, candidate, zero_point, FIXED[kind][0]).astype(np.float64) for kind in tables]
         if all((np.abs(np.abs(values) % 1 - 0.5) > TIE_MARGIN).all() for values in entries):
             return candidate
     return scale
