@@ -12,6 +12,7 @@ from edgeq.graph import ir
 
 LARGEST_TENSOR = 1 << 28  # elements: 1 GiB of float32
 _LONGEST_AXIS = 1 << 24
+_BIAS_TYPES = {"float32": "float32", "int8": "int32"}  # by the type of activations
 _WEIGHTED = (ir.Conv2D, ir.FullyConnected)
 
 
@@ -21,6 +22,9 @@ def check(graph: ir.Graph) -> ir.Graph:
     Checked: order, shapes, element types, quantization, constants that are finite. Raises InputError that names the
     operator or tensor.
     """
+    if graph.tensors[graph.input].dtype not in _BIAS_TYPES:
+        found = graph.tensors[graph.input].dtype
+        raise InputError(f"{graph.name}: input {graph.input!r} is {found}: expected {' or '.join(_BIAS_TYPES)}")
     for tensor in graph.tensors.values():
         _check_tensor(graph, tensor)
     known = {graph.input}
@@ -58,7 +62,9 @@ def _map_shape(op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     source = shapes[0]
     _need(len(source) == 4, op, shapes)
     batch, height, width, channels = source
-    padding, window, stride = (0, 0, 0, 0), (1, 1), (1, 1)
+    padding: tuple[int, ...] = (0, 0, 0, 0)
+    window: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
     match op:
         case ir.Conv2D():
             weight = shapes[1]
@@ -93,8 +99,8 @@ def _check_tensor(graph: ir.Graph, tensor: ir.Tensor) -> None:
         raise InputError(f"{where}: {scale.size} scales, {zero_point.size} zero points: expected one, or one a channel")
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise InputError(f"{where}: quantization scale {scale.min()}: expected a positive number")
-    if not (np.abs(zero_point) <= 128).all():
-        raise InputError(f"{where}: zero point {zero_point.flat[np.abs(zero_point).argmax()]}: expected -128 to 127")
+    if zero_point.min() < -128 or zero_point.max() > 127:
+        raise InputError(f"{where}: zero points {zero_point.min()} to {zero_point.max()}: expected -128 to 127")
 
 
 def _check_op(graph: ir.Graph, op: ir.Op, known: set[str]) -> None:
@@ -123,15 +129,17 @@ def _check_op(graph: ir.Graph, op: ir.Op, known: set[str]) -> None:
 def _check_types(graph: ir.Graph, op: ir.Op, where: str) -> None:
     tensors: Mapping[str, ir.Tensor] = graph.tensors
     activation = tensors[graph.input].dtype
-    bias = {"float32": "float32", "int8": "int32"}[activation]
-    dtypes = [activation, activation, bias] if isinstance(op, _WEIGHTED) else [activation] * len(op.inputs)
+    weighted = [activation, activation, _BIAS_TYPES[activation]]
+    dtypes = weighted if isinstance(op, _WEIGHTED) else [activation] * len(op.inputs)
     for name, dtype in zip((*op.inputs, op.output), (*dtypes, activation), strict=True):
         tensor = tensors[name]
         if tensor.dtype != dtype:
             raise InputError(f"{where}: {name!r} is {tensor.dtype}: expected {dtype}")
-        if activation == "int8" and tensor.quantization is None:
+        if activation != "int8":
+            continue
+        if tensor.quantization is None:
             raise InputError(f"{where}: {name!r} has no quantization")
-        if activation == "int8" and tensor.data is None and tensor.quantization.scale.size != 1:
+        if tensor.data is None and tensor.quantization.scale.size != 1:
             raise InputError(f"{where}: {name!r} is quantized per channel: expected one scale")
     if activation == "int8" and isinstance(op, _WEIGHTED):
         _check_weights(op, tensors, where)

@@ -25,7 +25,7 @@ from edgeq.graph.check import LARGEST_TENSOR, check, output_shape
 
 LARGEST_FILE = 1 << 30  # bytes; protobuf ends at 2 GiB
 # What a damaged model raises where its fields are not what their names promise.
-_DAMAGE = (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError)
+_DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
 
 class _UnsupportedError(InputError):

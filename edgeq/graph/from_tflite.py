@@ -20,7 +20,7 @@ _MAX_RANK = 8
 _DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
 _ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
 # What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, names that are no text.
-_DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, RecursionError)
+_DAMAGE = (struct.error, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 def read(source: bytes | Path) -> ir.Graph:
@@ -138,8 +138,8 @@ class _Reader:
         if parameters.DetailsType():
             raise InputError(f"{where}: custom quantization: expected scale and zero point")
         scale, zero_point = self.numbers(parameters, "Scale"), self.numbers(parameters, "ZeroPoint")
-        if zero_point.size and np.abs(zero_point).max() > 128:
-            raise InputError(f"{where}: zero point {zero_point[0]}: expected -128 to 127")
+        if zero_point.size and (zero_point.min() < -128 or zero_point.max() > 127):
+            raise InputError(f"{where}: zero points {zero_point.min()} to {zero_point.max()}: expected -128 to 127")
         return ir.Quantization(scale, zero_point.astype(np.int32), parameters.QuantizedDimension())
 
     def operator(self, table: Any, codes: list[tuple[str, int]]) -> ir.Op:

@@ -1,0 +1,112 @@
+"""Graphs that cannot be computed are refused, by the name of what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import graphs
+import numpy as np
+import pytest
+
+from edgeq.errors import InputError
+from edgeq.graph import ir
+from edgeq.graph.check import check
+from edgeq.graph.quantize import observe, quantize
+
+
+def quantized(graph: ir.Graph) -> ir.Graph:
+    return quantize(graph, observe(graph, [graphs.inputs(graph, 8)]))
+
+
+@pytest.mark.parametrize("name", sorted(graphs.BUILDERS))
+def test_sound_graphs_pass(name: str) -> None:
+    graph = graphs.BUILDERS[name]()
+    assert check(graph) is graph
+    check(quantized(graph))
+
+
+def with_tensor(graph: ir.Graph, name: str, **fields: Any) -> ir.Graph:
+    changed = dataclasses.replace(graph.tensors[name], **fields)
+    return dataclasses.replace(graph, tensors={**graph.tensors, name: changed})
+
+
+def with_op(graph: ir.Graph, which: str, **fields: Any) -> ir.Graph:
+    ops = tuple(dataclasses.replace(op, **fields) if op.output == which else op for op in graph.ops)
+    return dataclasses.replace(graph, ops=ops)
+
+
+def parameters(scale: float | list[float], zero_point: int = 0, axis: int = 0) -> ir.Quantization:
+    scales = np.atleast_1d(np.array(scale, np.float32))
+    return ir.Quantization(scales, np.full(scales.shape, zero_point, np.int32), axis)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("input", {"shape": (1, 0, 6, 1)}, "'input': shape"),
+        ("input", {"shape": (1, 1 << 20, 1 << 20, 1)}, "'input': shape"),
+        ("conv_1.weight", {"data": np.full((4, 5, 3, 1), np.inf, np.float32)}, "'conv_1.weight': holds NaN or inf"),
+        ("conv_1.weight", {"data": None}, "weights 'conv_1.weight' are not constant"),
+        ("conv_1.bias", {"shape": (3,)}, "CONV_2D 'conv_1': does not fit"),
+        ("conv_1", {"shape": (1, 6, 6, 5)}, r"CONV_2D 'conv_1': shape \(1, 6, 6, 5\) does not follow"),
+        ("max_1", {"data": np.zeros((1, 4), np.float32)}, "REDUCE_MAX 'max_1': .* or is a constant"),
+        ("dense_1.weight", {"shape": (4, 5)}, "FULLY_CONNECTED 'dense_1': does not fit"),
+    ],
+)
+def test_tensors(name: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(with_tensor(graphs.logistic(), name, **fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("input", {"quantization": None}, "'input' has no quantization"),
+        ("input", {"quantization": parameters([1.0, 1.0])}, "2 scales"),
+        ("conv_1", {"quantization": parameters([1.0] * 4, axis=3)}, "'conv_1' is quantized per channel"),
+        ("conv_1", {"quantization": parameters(0.0)}, "scale 0.0"),
+        ("conv_1", {"quantization": parameters(float("nan"))}, "scale nan"),
+        ("conv_1", {"quantization": parameters(1.0, 200)}, "zero points 200 to 200"),
+        ("conv_1", {"quantization": parameters(1.0, 128)}, "zero points 128"),
+        ("input", {"dtype": "int32"}, "input 'input' is int32"),
+        ("conv_1", {"dtype": "float32"}, "'conv_1' is float32: expected int8"),
+        ("conv_1.weight", {"quantization": parameters(1.0, 3)}, "symmetric"),
+        ("conv_1.weight", {"quantization": parameters([1.0] * 5, axis=1)}, "5 scales on axis 1"),
+        ("dense_1.weight", {"quantization": parameters([1.0] * 4)}, "one in all in dense layers"),
+    ],
+)
+def test_quantization(name: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(with_tensor(quantized(graphs.logistic()), name, **fields))
+
+
+@pytest.mark.parametrize(
+    ("output", "fields", "message"),
+    [
+        ("conv_1", {"stride": (0, 1)}, "CONV_2D 'conv_1': does not fit"),
+        ("conv_1", {"padding": (-1, 0, 0, 0)}, "CONV_2D 'conv_1': does not fit"),
+        ("conv_1", {"inputs": ("input", "conv_1.weight")}, "2 inputs: expected 3"),
+        ("conv_1", {"inputs": ("max_1", "conv_1.weight", "conv_1.bias")}, "reads 'max_1' before"),
+        ("max_1", {"axes": (1, 1)}, "REDUCE_MAX 'max_1': does not fit"),
+        ("max_1", {"axes": (0, 1)}, "REDUCE_MAX 'max_1': does not fit"),
+        ("max_1", {"output": "conv_1"}, "'conv_1': its output is written twice"),
+    ],
+)
+def test_operators(output: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check(with_op(graphs.logistic(), output, **fields))
+
+
+def test_a_window_larger_than_the_map_and_sums_of_unlike_shapes() -> None:
+    pooled = graphs.mean_max()
+    with pytest.raises(InputError, match="MAX_POOL_2D 'pool_1': does not fit"):
+        check(with_op(pooled, "pool_1", window=(9, 2)))
+    with pytest.raises(InputError, match="ADD 'add_1': does not fit"):
+        check(with_op(pooled, "add_1", inputs=("mean_1", "max_1")))
+
+
+def test_an_output_that_nothing_computes() -> None:
+    graph = graphs.logistic()
+    with pytest.raises(InputError, match="'logistic' is computed by no operator"):
+        check(dataclasses.replace(graph, ops=graph.ops[:-1]))
