@@ -67,6 +67,10 @@ def set_options(index: int, **fields: object) -> Callable[[schema.ModelT], None]
     return lambda model: vars(model.subgraphs[0].operators[index].builtinOptions).update(fields)
 
 
+def without_options(model: schema.ModelT) -> None:
+    model.subgraphs[0].operators[0].builtinOptions = None
+
+
 def twice(model: schema.ModelT) -> None:
     model.subgraphs *= 2
 
@@ -94,6 +98,7 @@ def shape(*sizes: int) -> np.ndarray:
         (set_options(0, strideH=0), "CONV_2D 'conv_1'"),
         (set_options(1, padding=schema.Padding.SAME, strideH=1), "AVERAGE_POOL_2D 'pool_1': pooling with padding"),
         (set_options(8, beta=2.0), "beta"),
+        (without_options, "damaged"),
         (lambda model: vars(model).update(version=2), "schema version 2"),
         (twice, "2 subgraphs"),
     ],

@@ -19,8 +19,9 @@ LARGEST_FILE = 1 << 30  # bytes; a flatbuffer ends at 2 GiB
 _MAX_RANK = 8
 _DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
 _ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
-# What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, names that are no text.
-_DAMAGE = (struct.error, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+# What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, tables that are not there,
+# names that are no text.
+_DAMAGE = (struct.error, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def read(source: bytes | Path) -> ir.Graph:
