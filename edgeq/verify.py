@@ -32,8 +32,6 @@ INT8_AGREEMENT = 0.98
 LOGIT_SQNR_DB = 25.0
 """Least logit SQNR of INT8 stages of a network with random weights."""
 
-_LAYER_INPUTS = 16
-
 
 @dataclass(frozen=True)
 class StageResult:
@@ -137,7 +135,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         results, more = _on_data(opened, ready, Path(data))
         stages += results
         notes += more
-    layers, more = _layers(opened, inputs[:_LAYER_INPUTS])
+    layers, more = _layers(opened, inputs)
     return Report(opened.name, tuple(stages), layers, (*notes, *more))
 
 

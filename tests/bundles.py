@@ -64,8 +64,8 @@ def sounds(quaternion: bool = False) -> np.ndarray:
 
 
 @cache
-def network(quaternion: bool = False, sharpness: float = 5.0) -> tuple[nn.Module, ArchitectureSpec]:
-    """A small network with seeded weights and lively batch norms; a sharper one decides more."""
+def network(quaternion: bool = False, decisive: bool = True) -> tuple[nn.Module, ArchitectureSpec]:
+    """A small network with seeded weights and lively batch norms; a decisive one has its last layer sharpened."""
     inputs = torch.from_numpy(sounds(quaternion))
     spec = ArchitectureSpec("qcnn5" if quaternion else "cnn5", (4, 8, 8, 8, 16), len(LABELS), tuple(inputs.shape[1:]))
     with torch.random.fork_rng(), torch.no_grad():
@@ -80,16 +80,17 @@ def network(quaternion: bool = False, sharpness: float = 5.0) -> tuple[nn.Module
             built(batch)
         logits = built.eval()(inputs)
         head = [module for module in built.modules() if isinstance(module, nn.Linear)][-1]
-        scale = sharpness / logits.std(dim=0)
-        head.weight *= scale[:, None]
-        head.bias.copy_((head.bias - logits.mean(dim=0)) * scale)
+        if decisive:
+            scale = 5.0 / logits.std(dim=0)
+            head.weight *= scale[:, None]
+            head.bias.copy_((head.bias - logits.mean(dim=0)) * scale)
     return built, spec
 
 
 @cache
-def graphs(quaternion: bool = False, sharpness: float = 5.0) -> tuple[Graph, Graph, Ranges]:
+def graphs(quaternion: bool = False, decisive: bool = True) -> tuple[Graph, Graph, Ranges]:
     """The network lowered, quantized, and the ranges that quantized it."""
-    built, spec = network(quaternion, sharpness)
+    built, spec = network(quaternion, decisive)
     frontend = QUATERNION_FRONTEND if quaternion else FRONTEND
     metadata = {"labels": json.dumps(LABELS), "frontend": json.dumps(frontend.to_json(), sort_keys=True)}
     graph = replace(lower(built, spec), metadata=metadata)
@@ -109,9 +110,8 @@ def files(graph: Graph, quantized: Graph) -> dict[str, bytes]:
 
 def exported(folder: Path, quaternion: bool = False, decisive: bool = True, **changes: Any) -> Bundle:
     """A bundle of a small network with all its exports; where it is not decisive its goldens gate on the SQNR."""
-    sharpness = 5.0 if decisive else 1.0
-    built, spec = network(quaternion, sharpness)
-    graph, quantized, ranges = graphs(quaternion, sharpness)
+    built, spec = network(quaternion, decisive)
+    graph, quantized, ranges = graphs(quaternion, decisive)
     with torch.inference_mode():
         outputs = built(torch.from_numpy(sounds(quaternion))).softmax(dim=1).numpy()
     margins = np.diff(np.sort(outputs, axis=1)[:, -2:])[:, 0]
