@@ -11,13 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeq.graph.sqnr import CEILING_DB
+
 Value = Mapping[str, Any]
 
 
 def models(rows: Sequence[Value]) -> None:
     """The zoo with its accuracies, then the architectures."""
     table = _table("model", ">stored", ">lowered", ">MACs", ">INT8 file", "accuracy")
-    for kind, heading in (("zoo", "zoo: trained, ready to export"), ("architecture", "architectures: random weights")):
+    for kind, heading in (("zoo", "zoo"), ("architecture", "architectures")):
         table.add_row(f"[bold]{heading}[/]")
         for row in (row for row in rows if row["kind"] == kind):
             counts = (_count(row[key]) for key in ("stored", "lowered", "macs"))
@@ -81,30 +83,27 @@ def exported(result: Value) -> None:
 
 def verification(report: Value) -> None:
     """One line a stage, the layers that lose most in INT8, and the verdict."""
-    table = _table("stage", "on", ">inputs", ">top-1 agreement", ">max error", ">SQNR", ">accuracy", "")
+    labelled = any("accuracy" in stage for stage in report["stages"])
+    table = _table("stage", "on", ">agreement", ">max error", ">SQNR", *([">accuracy"] if labelled else []), "")
     for stage in report["stages"]:
         table.add_row(
             stage["name"],
-            stage.get("inputs", ""),
-            str(stage["clips"]),
-            f"{stage['top1_agreement']:.2%}",
+            f"{stage['clips']} {'clips' if stage['inputs'] == 'data' else stage['inputs']}",
+            f"{stage['top1_agreement']:.1%}",
             f"{stage['max_abs_error']:.1e}",
             _decibels(stage["sqnr_db"]),
-            _accuracy(stage.get("accuracy")),
-            "[green]ok[/]" if stage.get("passed", True) else "[red]failed[/]",
+            *([_accuracy(stage.get("accuracy"))] if labelled else []),
+            "[green]ok[/]" if stage["passed"] else "[red]FAILED[/]",
         )
     console = _console()
     console.print(table)
-    if report.get("layers"):
-        worst = report["layers"][:3]
-        console.print(
-            "[dim]INT8 layers, worst SQNR first: "
-            + ", ".join(f"{layer['name']} {_decibels(layer['sqnr_db'])}" for layer in worst)
-            + "[/]"
-        )
-    for note in report.get("notes", ()):
+    if report["layers"]:
+        worst = ", ".join(f"{layer['name']} {_decibels(layer['sqnr_db'])}" for layer in report["layers"][:3])
+        console.print(f"[dim]noisiest INT8 layers: {worst}[/]")
+    for note in report["notes"]:
         console.print(Text(note, style="dim"), soft_wrap=True)
-    console.print("[bold green]passed[/]" if report["passed"] else "[bold red]FAILED[/]")
+    verdict = "[bold green]passed[/]" if report["passed"] else "[bold red]FAILED[/]"
+    console.print(f"{escape(report['name'])}: {verdict}")
 
 
 def classified(results: Sequence[Value]) -> None:
@@ -146,8 +145,8 @@ def _bytes(value: int | None) -> str:
     return "" if value is None else f"{value / 1000:,.1f} kB"
 
 
-def _decibels(value: float | None) -> str:
-    return "exact" if value is None else f"{value:.1f} dB"
+def _decibels(value: float) -> str:
+    return "exact" if value >= CEILING_DB else f"{value:.1f} dB"
 
 
 def _accuracy(value: float | Value | None) -> str:

@@ -137,9 +137,10 @@ def _input(model: Bundle) -> list[str]:
     spec = model.frontend
     derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
     return [
-        f"Log-mel{derivatives}: {spec.sample_rate:,} Hz, STFT {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} mels",
+        f"Log-mel{derivatives}: {spec.sample_rate:,} Hz,",
+        f"STFT {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} mels",
         f"from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s ({spec.window_frames} frames)",
-        f"every {spec.window_hop_seconds:g} s. All of it is in bundle.json and in the exported files' metadata. A clip's",
+        f"every {spec.window_hop_seconds:g} s. All of it is in bundle.json and in the files' metadata. A clip's",
         "score is the mean over its windows that are not gated as silence.",
     ]
 

@@ -1,0 +1,199 @@
+"""The command line's contract: JSON keys, exit codes, one line for every mistake, nothing heavy imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeq import cli
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "qnano"
+    with pytest.raises(SystemExit) as left:
+        cli.main(["export", "qnano", "--onnx", "--tflite", "--int8", "-o", str(folder)])
+    assert left.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, 0.2 * np.sin(np.arange(44100 * 2) * 0.05), 44100)
+    return path
+
+
+def edgeq(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Run a command in this process: exit code, stdout, stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    code, out, err = edgeq(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_help_and_version_cost_nothing() -> None:
+    script = (
+        "import sys, edgeq.cli\n"
+        "try: edgeq.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('numpy', 'torch', 'librosa', 'rich', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_classify_imports_neither_torch_nor_tensorflow_nor_librosa(model: Path, recording: Path) -> None:
+    script = (
+        "import sys, edgeq.cli\n"
+        f"try: edgeq.cli.main(['classify', {str(model)!r}, {str(recording)!r}])\n"
+        "except SystemExit as left: assert not left.code\n"
+        "print([name for name in ('torch', 'tensorflow', 'librosa', 'numba', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_export_imports_no_tensorflow(tmp_path: Path) -> None:
+    script = (
+        "import sys, edgeq.cli\n"
+        f"try: edgeq.cli.main(['export', 'dcase22-c123', '--int8', '-o', {str(tmp_path / 'out')!r}, '--json'])\n"
+        "except SystemExit as left: assert not left.code\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, last = done.stdout.splitlines()
+    assert last == "False"
+    assert json.loads(first)["verify"]["passed"]
+
+
+def test_models_lists_zoo_and_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = as_json(capsys, "models")
+    assert all({"name", "kind", "parameters", "stored", "lowered", "macs"} <= set(row) for row in rows)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["dcase22"]["parameters"] == 14_886
+    assert by_name["qtiny"]["stored"] == 26_714
+    assert edgeq(capsys, "models")[0] == 0
+
+
+def test_inspect_counts_architectures_bundles_and_files(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, "inspect", "qnano", "--budget", "dcase2022")
+    assert set(report) == {"name", "parameters", "macs", "macs_per_second", "layers", "budget"}
+    assert report["budget"] == {"name": "dcase2022", "ok": True, "reasons": []}
+    assert as_json(capsys, "inspect", model)["macs"] == report["macs"]
+    for suffix in ("onnx", "tflite", "int8.tflite"):
+        file = as_json(capsys, "inspect", model / f"qnano.{suffix}")
+        assert file["macs"]["network"] == report["macs"]["network"]
+        assert file["parameters"]["lowered"] == report["parameters"]["lowered"]
+    assert as_json(capsys, "inspect", "tiny", "--classes", "527")["layers"][-1]["output_shape"] == [527]
+    longer = as_json(capsys, "inspect", "tiny", "--clip-seconds", "10")
+    assert longer["layers"][0]["output_shape"] == [16, 64, 500]
+    assert edgeq(capsys, "inspect", "qnano")[0] == 0
+
+
+def test_a_budget_exceeded_is_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    limits = tmp_path / "limits.toml"
+    limits.write_text("macs = 1000")
+    code, out, err = edgeq(capsys, "inspect", "qnano", "--budget", limits, "--json")
+    assert code == 1
+    assert not json.loads(out)["budget"]["ok"]
+    assert "over the limit of 1,000" in err
+
+
+def test_verify_passes_and_a_tampered_file_is_bad_input(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = as_json(capsys, "verify", model)
+    assert report["passed"]
+    keys = {"name", "clips", "top1_agreement", "max_abs_error", "sqnr_db"}
+    assert all(keys <= set(stage) for stage in report["stages"])
+
+    file = model / "qnano.int8.tflite"
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        code, out, err = edgeq(capsys, "verify", model)
+        assert (code, out) == (2, "")
+        assert "qnano.int8.tflite" in err
+        assert err.count("\n") == 1
+    finally:
+        file.write_bytes(whole)
+
+
+def test_classify_gives_the_best_labels_first(model: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = as_json(capsys, "classify", model, recording, recording, "--top", "4")
+    assert [result["file"] for result in both] == [str(recording)] * 2
+    scores = [entry["score"] for entry in both[0]["top"]]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert both[0]["seconds"] == pytest.approx(2.0, abs=1e-3)
+    [int8] = as_json(capsys, "classify", model, recording, "--int8")
+    assert abs(int8["top"][0]["score"] - scores[0]) < 0.05
+    [file] = as_json(capsys, "classify", model / "qnano.onnx", recording)
+    assert file["top"][0]["score"] == pytest.approx(scores[0], abs=1e-6)
+
+
+def test_doctor_checks_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = edgeq(capsys, "doctor", "--json")
+    checks = {check["check"]: check for check in json.loads(out)}
+    assert all({"check", "ok", "detail", "mend"} <= set(check) for check in checks.values())
+    assert checks["decode FLAC"]["ok"]
+    assert checks["numpy"]["detail"] == np.__version__
+    assert code == (0 if all(check["ok"] or check["optional"] for check in checks.values()) else 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["classify", "{model}", "{tmp}/absent.wav"], "absent.wav"),
+        (["classify", "{model}", "{tmp}"], "{tmp}"),
+        (["classify", "no-such-model", "{recording}"], "no-such-model"),
+        (["classify", "{model}", "{recording}", "--runtime", "magic"], "magic"),
+        (["classify", "{model}", "{recording}", "--top", "0"], "top"),
+        (["classify", "{model}"], "FILE"),
+        (["verify", "{tmp}"], "{tmp}"),
+        (["verify", "{model}", "--data", "{tmp}/absent"], "absent"),
+        (["inspect", "{tmp}/absent.tflite"], "absent.tflite"),
+        (["inspect", "{recording}"], "tone.wav"),
+        (["inspect", "qtiny", "--classes", "1"], "at least 2"),
+        (["inspect", "qtiny", "--in-channels", "3"], "multiple of 4"),
+        (["inspect", "qtiny", "--clip-seconds", "0.1"], "at least 16 x 16"),
+        (["inspect", "qtiny", "--clip-seconds", "nan"], "nan"),
+        (["export", "qtiny", "-o", "{recording}"], "tone.wav"),
+        (["train", "{tmp}/absent.toml", "--data", "{tmp}"], "absent.toml"),
+        (["train", "{recording}", "--data", "{tmp}"], "tone.wav"),
+        (["dance"], "dance"),
+    ],
+)
+def test_every_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], named: str, model: Path, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"model": model, "recording": recording, "tmp": tmp_path}
+    code, out, err = edgeq(capsys, *(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert out == ""
+    assert err.startswith("edgeq: ")
+    assert err.count("\n") == 1
+    assert named.format(**places) in err
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    script = "import sys; from edgeq.cli import main; main(['models', '--json'])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert "Traceback" not in done.stderr

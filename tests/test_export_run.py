@@ -1,0 +1,145 @@
+"""The main job: what it writes, that it is the same every time, and that a failed gate leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgeq import bundle, goldens, runtime
+from edgeq.bundle import Bundle
+from edgeq.errors import CheckFailed, InputError
+from edgeq.export import run
+from edgeq.graph import from_tflite, ir, quantize
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> run.Exported:
+    return run.export("qnano", tmp_path_factory.mktemp("export") / "qnano", int8=True)
+
+
+def content(opened: Bundle) -> dict[str, bytes]:
+    return {stage: opened.export(stage) for stage in opened.exports}
+
+
+def test_writes_every_form_and_verifies_it(exported: run.Exported) -> None:
+    assert list(exported.bundle.exports) == ["onnx", "onnx-int8", "tflite", "tflite-int8"]
+    report = exported.to_json()
+    assert report["verify"]["passed"]
+    assert {stage["name"] for stage in report["verify"]["stages"]} == {"torch", *exported.bundle.exports}
+    for file in report["files"]:
+        data = Path(file["path"]).read_bytes()
+        assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert report["input"] | {"shape": [1, 64, 50, 4], "dtype": "int8"} == report["input"]
+    assert report["output"] == {"shape": [1, 10], "dtype": "int8", "scale": 1 / 256, "zero_point": -128}
+    assert report["ops"]["CONV_2D"] == 5
+    json.dumps(report, allow_nan=False)
+
+
+def test_the_int8_file_holds_no_float_and_no_conversions(exported: run.Exported) -> None:
+    graph = from_tflite.read(exported.bundle.export("tflite-int8"))
+    assert {tensor.dtype for tensor in graph.tensors.values()} <= {"int8", "int32"}
+    kinds = {op.kind for op in graph.ops}
+    assert kinds == {"CONV_2D", "AVERAGE_POOL_2D", "MEAN", "REDUCE_MAX", "ADD", "FULLY_CONNECTED", "SOFTMAX"}
+    assert all(f"Add{name}();" in exported.firmware for name in ("Conv2D", "Softmax", "ReduceMax"))
+
+
+def test_two_exports_are_byte_identical(exported: run.Exported, tmp_path: Path) -> None:
+    again = run.export("qnano", tmp_path / "again", int8=True)
+    assert content(again.bundle) == content(exported.bundle)
+
+
+def test_quaternion_rows_are_sign_permutations(exported: run.Exported) -> None:
+    graph = from_tflite.read(exported.bundle.export("tflite-int8"))
+    for op in (op for op in graph.ops if isinstance(op, ir.Conv2D)):
+        codes = graph.tensors[op.inputs[1]].data
+        quarter_out, quarter_in = codes.shape[0] // 4, codes.shape[3] // 4
+        # (component out, filter, kh, kw, component in, input): |codes| of output component a at input component b are
+        # those of the trained component a ^ b, the xor of the Hamilton product's table.
+        blocks = np.abs(codes.astype(int)).reshape(4, quarter_out, *codes.shape[1:3], 4, quarter_in)
+        for out in range(4):
+            for into in range(4):
+                np.testing.assert_array_equal(blocks[out, :, :, :, into], blocks[0, :, :, :, out ^ into])
+
+
+def test_one_format_in_float(tmp_path: Path) -> None:
+    result = run.export("dcase22", tmp_path / "x", formats=("onnx",), classes=3)
+    assert list(result.bundle.exports) == ["onnx"]
+    assert result.firmware is None
+    assert result.bundle.architecture.classes == 3
+    probabilities = runtime.open(tmp_path / "x").predict(np.zeros((2, 1, 40, 51), np.float32))
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_a_failed_gate_leaves_what_was_there(
+    exported: run.Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    run.export(exported.bundle.folder, target, formats=("onnx",))
+    before = sorted(path.name for path in target.iterdir())
+
+    def wrong(graph: ir.Graph, ranges: Mapping[str, tuple[float, float]]) -> ir.Graph:
+        # A calibration that saw a hundredth of every range: every activation saturates.
+        return quantize.quantize(graph, {name: (low / 100, high / 100) for name, (low, high) in ranges.items()})
+
+    monkeypatch.setattr(run, "quantize", type("quantize", (), {"quantize": staticmethod(wrong)}))
+    with pytest.raises(CheckFailed, match="tflite-int8"):
+        run.export(exported.bundle.folder, target, int8=True)
+    assert sorted(path.name for path in target.iterdir()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
+
+
+def test_calibration_on_recordings_replaces_the_ranges(exported: run.Exported, tmp_path: Path) -> None:
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    spec = exported.bundle.frontend
+    for seed in range(1000, 1040):
+        soundfile.write(recordings / f"{seed}.wav", goldens.waveform(seed, spec), spec.sample_rate, subtype="FLOAT")
+    result = run.export(exported.bundle.folder, tmp_path / "out", int8=True, calibration=recordings)
+    assert result.bundle.ranges() != exported.bundle.ranges()
+    assert content(result.bundle)["onnx"] == content(exported.bundle)["onnx"]
+    assert content(result.bundle)["tflite-int8"] != content(exported.bundle)["tflite-int8"]
+
+
+def test_a_budget_that_is_exceeded_writes_nothing(tmp_path: Path) -> None:
+    limits = tmp_path / "small.toml"
+    limits.write_text("parameters = 20_000\n")
+    with pytest.raises(CheckFailed, match="6,250 over the limit of 20,000"):
+        run.export("qnano", tmp_path / "out", budget=str(limits))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"model": "nothing-of-that-name"}, "nothing-of-that-name"),
+        ({"formats": ("pickle",)}, "pickle"),
+        ({"formats": ()}, "expected some of"),
+        ({"calibration": "somewhere"}, "--int8"),
+        ({"int8": True, "calibration": "no-such-folder"}, "no-such-folder"),
+        ({"classes": 1}, "expected at least 2"),
+        ({"budget": "dcase1999"}, "dcase1999"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, found: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=found):
+        run.export(**{"model": "qnano", "output": tmp_path / "out", **arguments})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds files and no bundle"):
+        run.export("qnano", tmp_path, formats=("onnx",))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_classes_of_a_trained_model_are_fixed(exported: run.Exported, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trained for 10 classes"):
+        run.export(exported.bundle.folder, tmp_path / "out", classes=3)
+    assert bundle.read(exported.bundle.folder).architecture.classes == 10
