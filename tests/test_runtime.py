@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import types
@@ -215,4 +216,15 @@ def test_running_files_imports_neither_torch_nor_tensorflow(real):
         "print(sorted({'torch', 'tensorflow', 'librosa', 'onnx'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_file_that_litert_refuses_leaves_nothing_else_on_stderr(real, tmp_path, capfd):
+    path = tmp_path / "model.tflite"
+    content = bytearray(real.export("tflite"))
+    content[-2000:] = bytes(2000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="litert cannot run it"):
+        runtime.open(path)
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"

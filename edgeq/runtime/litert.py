@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,9 @@ class TFLiteRuntime:
         """Build the interpreter that `create` makes. Raises InputError where it does not take the file."""
         self.name = name
         try:
-            self._interpreter = create()
-            self._interpreter.allocate_tensors()
+            with _native_stderr_closed():
+                self._interpreter = create()
+                self._interpreter.allocate_tensors()
         except Exception as error:  # ValueError, RuntimeError, SystemError: whatever the binding lets through
             raise unreadable(where, name, error) from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -82,3 +85,24 @@ class TFLiteRuntime:
             return output
         scale, zero_point = self._output["quantization"]
         return (output.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+@contextlib.contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keep what LiteRT's native code writes to stderr (which delegate it made, why it failed) off the user's screen.
+
+    There is no switch for it; what matters comes as an exception.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr to keep clean
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
