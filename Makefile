@@ -9,7 +9,8 @@ TFLITE_VENV := .venv-tflite-runtime
 demo: $(VENV)/.demo  ## environment, install, then the main job on a zoo model
 	$(BIN)/edgeq export esc10-qtiny --onnx --tflite --int8 -o build/demo
 	$(BIN)/edgeq verify build/demo
-	$(BIN)/edgeq classify build/demo models/demo.ogg
+	$(BIN)/python tools/synthesise_clock.py build/clock.wav
+	$(BIN)/edgeq classify build/demo build/clock.wav
 
 test: $(VENV)/.dev lint  ## style, types and every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
