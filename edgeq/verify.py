@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
     stages = [_on_goldens(opened, stage, runtime, expected, inputs) for stage, runtime in ready.items()]
     if data is not None:
-        results, more = _on_data(opened, ready, Path(data))
+        results, more = _on_data(opened, ready, Path(data), expected.gate == goldens.TOP1)
         stages += results
         notes += more
     layers, more = _layers(opened, inputs)
@@ -140,43 +140,42 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
 
 
 def _on_goldens(opened: Bundle, stage: str, ready: Runtime, expected: Goldens, inputs: np.ndarray) -> StageResult:
-    failures = list(_file_faults(opened, stage, ready))
+    faults = list(_file_faults(opened, stage, ready))
     if len(expected.seeds) < goldens.COUNT:
-        failures.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
+        faults.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
     found = ready.predict(inputs)
     if expected.gate == goldens.TOP1:
-        return _compared(opened, stage, "goldens", ready, expected.outputs, found, failures)
+        return _compared(stage, "goldens", ready, expected.outputs, found, True, faults)
     ratio = _logit_sqnr(opened, stage, expected.outputs, found, inputs)
     if ratio < LOGIT_SQNR_DB:
-        failures.append(f"logit SQNR {ratio:.1f} dB, expected at least {LOGIT_SQNR_DB:g}")
-    return _compared(opened, stage, "goldens", ready, expected.outputs, found, failures, logit_sqnr=ratio)
+        faults.append(f"logit SQNR {ratio:.1f} dB, expected at least {LOGIT_SQNR_DB:g}")
+    return replace(_compared(stage, "goldens", ready, expected.outputs, found, False, faults), sqnr_db=ratio)
 
 
 def _compared(
-    opened: Bundle,
     stage: str,
     inputs: str,
     ready: Runtime,
     expected: np.ndarray,
     found: np.ndarray,
+    decisive: bool,
     faults: Iterable[str] = (),
-    accuracy: float | None = None,
-    logit_sqnr: float | None = None,
 ) -> StageResult:
-    """Judge probabilities (clips, classes). With logit_sqnr, INT8 agreement and float ties are left to that."""
+    """Judge probabilities (clips, classes); their top-1 agreement only where the float network is decisive."""
     failures = list(faults)
     if not np.isfinite(found).all():
         failures.append("outputs hold NaN or infinity")
         found = np.nan_to_num(found, nan=0.0, posinf=1.0, neginf=0.0)
+    int8 = stage.endswith("int8")
     agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
     error = float(np.abs(found - expected).max())
-    least = INT8_AGREEMENT if stage.endswith("int8") else 1.0
-    if logit_sqnr is None and agreement < least:
+    least = INT8_AGREEMENT if int8 else 1.0
+    if decisive and agreement < least:
         failures.append(f"top-1 agreement {agreement:.2%}, expected at least {least:.0%}")
-    if not stage.endswith("int8") and error > FLOAT_MAX_ABS_ERROR:
+    if not int8 and error > FLOAT_MAX_ABS_ERROR:
         failures.append(f"probabilities differ by {error:.2g}, expected at most {FLOAT_MAX_ABS_ERROR:g}")
-    ratio = sqnr_db(expected, found) if logit_sqnr is None else logit_sqnr
-    return StageResult(stage, inputs, ready.name, len(found), agreement, error, ratio, accuracy, tuple(failures))
+    ratio = sqnr_db(expected, found)
+    return StageResult(stage, inputs, ready.name, len(found), agreement, error, ratio, None, tuple(failures))
 
 
 def _file_faults(opened: Bundle, stage: str, ready: Runtime) -> Iterator[str]:
@@ -228,7 +227,9 @@ def _logits(probabilities: np.ndarray, sigmoid: bool) -> np.ndarray:
     return np.log(p) - np.log(p).mean(axis=1, keepdims=True)
 
 
-def _on_data(opened: Bundle, ready: dict[str, Runtime], folder: Path) -> tuple[list[StageResult], list[str]]:
+def _on_data(
+    opened: Bundle, ready: Mapping[str, Runtime], folder: Path, decisive: bool
+) -> tuple[list[StageResult], list[str]]:
     clips = _clips(folder)
     reference = next((stage for stage in ("torch", "onnx", "tflite") if stage in ready), None)
     if reference is None:
@@ -250,12 +251,13 @@ def _on_data(opened: Bundle, ready: dict[str, Runtime], folder: Path) -> tuple[l
     for stage, runtime in ready.items():
         found = np.stack(scores[stage])
         accuracy = float(np.mean(found[known].argmax(axis=1) == targets)) if known else None
-        results.append(_compared(opened, stage, "data", runtime, np.stack(scores[reference]), found, accuracy=accuracy))
+        result = _compared(stage, "data", runtime, np.stack(scores[reference]), found, decisive)
+        results.append(replace(result, accuracy=accuracy))
     notes = [f"data: {len(clips)} clips of {folder}, compared with {reference}"]
     if known:
-        notes.append(
-            f"accuracy is over the {len(known)} clips with a known label, those the network was trained on included"
-        )
+        notes.append(f"accuracy is over the {len(known)} clips with a known label, trained on or not")
+    if not decisive:
+        notes.append("random weights: top-1 agreement says nothing and was not judged")
     return results, notes
 
 
