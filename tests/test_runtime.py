@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeq import bundle, runtime
 from edgeq.errors import InputError
+from edgeq.export.tflite import to_tflite
 from edgeq.graph import reference
 from tests import bundles
 
@@ -176,6 +178,58 @@ def test_a_damaged_model_is_refused_or_still_gives_numbers(real, tmp_path, stage
         assert "\n" not in str(error)
     else:
         assert outputs.shape == (1, ready.classes)
+
+
+FLOAT32, INT64 = 1, 7  # onnx.TensorProto's numbers
+
+
+def onnx_model(kind, input_shape, output_shape, outputs=1):
+    """A valid ONNX model that is none of edgeq's: its input reshaped to its outputs."""
+    from onnx import helper, numpy_helper
+
+    nodes = [helper.make_node("Reshape", ["x", "shape"], [f"y{i}"]) for i in range(outputs)]
+    sizes = numpy_helper.from_array(np.array(output_shape, np.int64), "shape")
+    graph = helper.make_graph(
+        nodes,
+        "other",
+        [helper.make_tensor_value_info("x", kind, input_shape)],
+        [helper.make_tensor_value_info(f"y{i}", kind, output_shape) for i in range(outputs)],
+        [sizes],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ((INT64, (1, 1, 2, 3), (1, 6)), "one float32 input and one output"),
+        ((FLOAT32, (1, 1, 2, 3), (1, 6), 2), "one float32 input and one output"),
+        ((FLOAT32, (1, 1, 2, 3), (1, 2, 3)), r"\[1, 2, 3\], expected \(n, classes\)"),
+        ((FLOAT32, (1, 6), (1, 6)), "three fixed sizes"),
+        ((FLOAT32, (1, 1, 2, "frames"), (1, 6)), "three fixed sizes"),
+    ],
+)
+def test_onnx_models_of_others_are_refused(tmp_path, arguments, match):
+    path = tmp_path / "other.onnx"
+    path.write_bytes(onnx_model(*arguments))
+    with pytest.raises(InputError, match=match):
+        runtime.open(path)
+
+
+def test_tflite_models_of_others_are_refused(tmp_path):
+    graph, _, _ = bundles.graphs()
+    path = tmp_path / "other.tflite"
+
+    def ends_at(source, name):
+        return replace(source, output=name, ops=source.ops[: 1 + [op.output for op in source.ops].index(name)])
+
+    headless = graph.producer("dense_1").inputs[0]
+    rest = replace(graph, input=headless, ops=tuple(op for op in graph.ops if op.output in ("dense_1", "softmax")))
+    for other, match in ((ends_at(graph, "conv_2"), "expected a batch of 1 and"), (rest, "three fixed sizes")):
+        path.write_bytes(to_tflite(other))
+        with pytest.raises(InputError, match=match):
+            runtime.open(path)
 
 
 def test_missing_packages_name_the_extra(real, monkeypatch):

@@ -107,6 +107,35 @@ def weights(graph):
     return [op.inputs[1] for op in graph.ops if isinstance(op, (Conv2D, FullyConnected))]
 
 
+def test_graphs_that_are_no_twins_are_told_apart():
+    (fault,) = fidelity.weight_faults(replace(FLOAT, ops=FLOAT.ops[:-1]), INT8)
+    assert "other operators" in fault
+    codes = INT8.tensors["conv_1.weight"].data[:, :2]
+    faults = list(fidelity.weight_faults(FLOAT, with_tensor(INT8, "conv_1.weight", data=codes)))
+    assert len(faults) == 1 and "conv_1.weight has shape (4, 2, 3, 1)" in faults[0]
+    assert not list(fidelity.range_faults(INT8, {**RANGES, "elsewhere": (-100.0, 100.0)}))
+
+
+def test_many_labels_a_clip_are_gated_too(tmp_path):
+    """A sigmoid head: the logits come back from each probability alone."""
+    import torch
+
+    from edgeq.graph import quantize
+    from edgeq.lowering.trace import lower
+
+    built, spec = bundles.network(decisive=False)
+    spec = replace(spec, output="sigmoid")
+    graph = replace(lower(built, spec), metadata=FLOAT.metadata)
+    exports = bundles.files(graph, quantize.quantize(graph, bundles.graphs(decisive=False)[2]))
+    with torch.inference_mode():
+        outputs = built(torch.from_numpy(bundles.sounds()[:64])).sigmoid().numpy()
+    answers = Goldens(np.arange(64), outputs, goldens.SQNR)
+    changes = {"architecture": spec, "goldens": answers, "exports": exports}
+    report = verify.verify(bundles.exported(tmp_path / "b", decisive=False, **changes))
+    assert report.passed, report.failure
+    assert all(one.sqnr_db >= 25 for one in report.stages)
+
+
 @given(st.data())
 def test_one_flipped_bit_in_any_int8_weight_or_bias_fails(data):
     name = data.draw(st.sampled_from([*weights(INT8), *(name.replace("weight", "bias") for name in weights(INT8))]))
