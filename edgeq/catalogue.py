@@ -8,6 +8,8 @@ from typing import Any
 from edgeq import bundle, fresh
 from edgeq.nets import registry
 
+COUNTS = ("parameters", "stored", "lowered", "macs", "macs_per_second")
+
 
 def listing() -> list[dict[str, Any]]:
     """One row a zoo model and one an architecture, with the contract's keys.
@@ -26,8 +28,7 @@ def _zoo() -> list[dict[str, Any]]:
             {
                 "name": model.name,
                 "kind": "zoo",
-                **{key: model.metrics.get(key) for key in ("parameters", "stored", "lowered", "macs")},
-                "macs_per_second": model.metrics.get("macs_per_second"),
+                **{key: model.metrics.get(key) for key in COUNTS},
                 "accuracy": model.metrics.get("accuracy"),
                 "int8_bytes": model.files[int8].bytes if int8 else None,
             }
@@ -36,28 +37,8 @@ def _zoo() -> list[dict[str, Any]]:
 
 
 def _architectures() -> list[dict[str, Any]]:
-    rows = []
-    for name in registry.PRESETS:
-        row: dict[str, Any] = {"name": name, "kind": "architecture"}
-        row |= counts(name) if importlib.util.find_spec("torch") else dict.fromkeys(_COUNTS)
-        rows.append(row)
-    return rows
+    if not importlib.util.find_spec("torch"):
+        return [{"name": name, "kind": "architecture", **dict.fromkeys(COUNTS)} for name in registry.PRESETS]
+    from edgeq.nets.count import totals
 
-
-_COUNTS = ("parameters", "stored", "lowered", "macs", "macs_per_second")
-
-
-def counts(name: str) -> dict[str, int]:
-    from edgeq.nets.count import count
-
-    architecture, frontend = fresh.specs(name)
-    counted = count(architecture, frontend)
-    parameters, macs = counted.parameters, counted.macs["network"]
-    values = (
-        parameters["with_statistics"],
-        parameters["stored"],
-        parameters["lowered"],
-        macs,
-        round(macs / frontend.window_hop_seconds),
-    )
-    return dict(zip(_COUNTS, values, strict=True))
+    return [{"name": name, "kind": "architecture", **totals(*fresh.specs(name))} for name in registry.PRESETS]

@@ -73,9 +73,7 @@ def exported(result: Value) -> None:
     for file in result["files"]:
         table.add_row(escape(file["path"]), file["format"], _bytes(file["bytes"]))
     console.print(table)
-    for note in result.get("notes", ()):
-        console.print(Text(note, style="dim"), soft_wrap=True)
-    if result.get("firmware"):
+    if result["firmware"]:
         console.print("\n[bold]For TensorFlow Lite Micro[/]")
         console.print(Text(result["firmware"]), soft_wrap=True)
     console.print(f"[dim]next:[/] edgeq classify {escape(result['bundle'])} RECORDING", soft_wrap=True)

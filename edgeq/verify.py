@@ -13,8 +13,9 @@ import numpy as np
 from edgeq import bundle as bundles
 from edgeq import classify, embedded, goldens
 from edgeq import runtime as runtimes
+from edgeq.audio import decode
 from edgeq.bundle import Bundle
-from edgeq.corpora import esc50, folders
+from edgeq.corpora import esc50
 from edgeq.decision import ClipScores
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
@@ -263,14 +264,9 @@ def _on_data(
 
 def _clips(folder: Path) -> Sequence[tuple[Path, str | None]]:
     """Recordings of a folder with their labels: by its table where it has one, else by the folder they lie in."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: {'a file' if folder.exists() else 'not there'}, expected a folder of recordings")
-    if esc50.metadata_file(folder) is not None:
+    if folder.is_dir() and esc50.metadata_file(folder) is not None:
         return [(clip.path, clip.label) for clip in esc50.read(folder).clips]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in folders.SUFFIXES and path.is_file())
-    if not paths:
-        raise InputError(f"{folder}: found no recordings ({', '.join(sorted(folders.SUFFIXES))})")
-    return [(path, path.parent.name if path.parent != folder else None) for path in paths]
+    return [(path, path.parent.name if path.parent != folder else None) for path in decode.recordings(folder)]
 
 
 def _layers(opened: Bundle, inputs: np.ndarray) -> tuple[tuple[LayerResult, ...], list[str]]:

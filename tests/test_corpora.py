@@ -114,7 +114,7 @@ def test_refuses_folders_that_hold_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found 0 class folders"):
         corpora.open(tmp_path)
     (tmp_path / "yes").mkdir()
-    with pytest.raises(InputError, match="yes: found no recording"):
+    with pytest.raises(InputError, match="yes: no recordings"):
         corpora.open(tmp_path)
     with pytest.raises(InputError, match="found nothing"):
         corpora.open(tmp_path / "gone")

@@ -64,6 +64,20 @@ def count(spec: ArchitectureSpec, frontend: FrontendSpec) -> Count:
     return Count(parameters, macs, [layer.to_json() for layer in layers])
 
 
+def totals(spec: ArchitectureSpec, frontend: FrontendSpec) -> dict[str, int]:
+    """The scalars that bundles and `edgeq models` carry: parameters (with statistics), stored, lowered, macs of one
+    inference, macs_per_second of audio at the front end's window hop. Raises InputError as `count` does.
+    """
+    counted = count(spec, frontend)
+    return {
+        "parameters": counted.parameters["with_statistics"],
+        "stored": counted.parameters["stored"],
+        "lowered": counted.parameters["lowered"],
+        "macs": counted.macs["network"],
+        "macs_per_second": round(counted.macs["network"] / frontend.window_hop_seconds),
+    }
+
+
 def frontend_macs(spec: ArchitectureSpec, frontend: FrontendSpec) -> int:
     """Estimated multiplications of the front end for one window, by the cheap way that a device would take.
 

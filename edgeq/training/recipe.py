@@ -21,6 +21,7 @@ from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.corpora import Corpus, metrics
 from edgeq.errors import InputError
 from edgeq.nets import registry
+from edgeq.nets.count import totals
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training.evaluate import clip_probabilities
 from edgeq.training.features import CorpusMaps, corpus_maps
@@ -99,7 +100,7 @@ def train(
 
     Log-mel maps are cached in `work`, and a checkpoint is kept there until the bundle is written: a killed run
     resumes. Returns the bundle and its metrics: the accuracy on the training clips (which says only that the fit
-    converged) and extra_metrics. Raises InputError as `fit` and `bundle.write` do.
+    converged), parameters and MACs (`nets.count.totals`), and extra_metrics. Raises InputError as `fit` and `bundle.write` do.
     """
     corpus = _chosen(recipe, corpus)
     checkpoint = work / f"{recipe.name}.checkpoint"
@@ -108,7 +109,8 @@ def train(
     predict = trained.predict()
     probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
     training_accuracy = metrics.accuracy(probabilities, torch.tensor(corpus.targets).numpy())
-    measured = {"training_accuracy": training_accuracy, **(extra_metrics or {})}
+    costs = totals(trained.architecture, trained.frontend)
+    measured = {"training_accuracy": training_accuracy, **costs, **(extra_metrics or {})}
     written = bundle.write(
         output,
         name=recipe.name,
