@@ -65,8 +65,10 @@ def count(spec: ArchitectureSpec, frontend: FrontendSpec) -> Count:
 
 
 def totals(spec: ArchitectureSpec, frontend: FrontendSpec) -> dict[str, int]:
-    """The scalars that bundles and `edgeq models` carry: parameters (with statistics), stored, lowered, macs of one
-    inference, macs_per_second of audio at the front end's window hop. Raises InputError as `count` does.
+    """The scalars that bundles and `edgeq models` carry.
+
+    parameters (with_statistics), stored, lowered; macs of one inference; macs_per_second of audio, at the front end's
+    window hop. Raises InputError as `count` does.
     """
     counted = count(spec, frontend)
     return {

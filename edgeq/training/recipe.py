@@ -100,7 +100,8 @@ def train(
 
     Log-mel maps are cached in `work`, and a checkpoint is kept there until the bundle is written: a killed run
     resumes. Returns the bundle and its metrics: the accuracy on the training clips (which says only that the fit
-    converged), parameters and MACs (`nets.count.totals`), and extra_metrics. Raises InputError as `fit` and `bundle.write` do.
+    converged), parameters and MACs (`nets.count.totals`), and extra_metrics. Raises InputError as `fit` and
+    `bundle.write` do.
     """
     corpus = _chosen(recipe, corpus)
     checkpoint = work / f"{recipe.name}.checkpoint"
