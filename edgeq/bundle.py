@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from edgeq import atomic, manifest
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.decision import DecisionRule
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
 from edgeq.manifest import MANIFEST, FileRecord
 from edgeq.nets.spec import ArchitectureSpec
@@ -110,7 +110,7 @@ class Bundle:
         try:
             goldens = Goldens.from_bytes(self.file(GOLDENS))
         except InputError as error:
-            raise _within(self.folder / GOLDENS, error) from error
+            raise naming(self.folder / GOLDENS, error) from error
         if goldens.outputs.shape[1] != self.architecture.classes:
             raise InputError(
                 f"{self.folder / GOLDENS}: {goldens.outputs.shape[1]} classes, expected {self.architecture.classes}"
@@ -137,7 +137,7 @@ def read(folder: Path | str) -> Bundle:
     try:
         bundle = _from_json(folder, manifest.parse(place, content))
     except InputError as error:
-        raise _within(place, error) from error
+        raise naming(place, error) from error
     for path, record in bundle.files.items():
         manifest.located(folder, path, record)
     return bundle
@@ -361,9 +361,3 @@ def _kept(folder: Path) -> list[Path]:
     if (folder / MANIFEST).is_file():
         listed |= set(read(folder).files)
     return [path for path in entries if path.name not in listed]
-
-
-def _within(place: Path, error: InputError) -> InputError:
-    """The same error, naming the file where it does not yet."""
-    message = str(error)
-    return error if message.startswith(str(place)) else InputError(f"{place}: {message}")

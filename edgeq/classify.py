@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,12 @@ import numpy as np
 from edgeq import bundle, embedded
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
-from edgeq.audio.frontend import FrontendSpec, features, gated
-from edgeq.audio.stream import WindowStream
+from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.decision import ClipScores
 from edgeq.embedded import Embedded
 from edgeq.errors import InputError
 from edgeq.runtime import Runtime
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -79,36 +76,6 @@ def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: i
     best = np.argsort(-scores, kind="stable")[:top]
     labels = tuple(Score(about.labels[index], float(scores[index])) for index in best)
     return Classification(str(path), samples / about.frontend.sample_rate, labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """Some of a recording's windows. features: (n, components, mels, frames), n from 0; gated: bool (n,).
-
-    samples: how many samples were decoded for them.
-    """
-
-    features: np.ndarray
-    gated: np.ndarray
-    samples: int
-
-
-def windows(path: Path | str, spec: FrontendSpec) -> Iterator[Windows]:
-    """Network inputs of a recording, a few at a time. Raises InputError naming the recording."""
-    stream = WindowStream(spec)
-    try:
-        for block in decode.blocks(path, spec.sample_rate):
-            yield from _batches(stream.push(block), len(block), spec)
-        yield from _batches(stream.finish(), 0, spec)
-    except InputError as error:
-        message = str(error)
-        raise error if str(path) in message else InputError(f"{path}: {message}") from error
-
-
-def _batches(logmels: np.ndarray, samples: int, spec: FrontendSpec) -> Iterator[Windows]:
-    for start in range(0, max(len(logmels), 1), _BATCH):
-        some = logmels[start : start + _BATCH]
-        yield Windows(features(some, spec), gated(some, spec), samples if start == 0 else 0)
 
 
 def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tuple[Bundle | Embedded, Runtime]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from edgeq import bundle as bundles
-from edgeq import classify, embedded, goldens
+from edgeq import embedded, goldens
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
+from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.corpora import esc50
 from edgeq.decision import ClipScores
@@ -240,7 +241,7 @@ def _on_data(
     scores: dict[str, list[np.ndarray]] = {stage: [] for stage in ready}
     for path, _ in clips:
         clip = {stage: ClipScores(len(opened.labels)) for stage in ready}
-        for batch in classify.windows(path, opened.frontend):
+        for batch in windows(path, opened.frontend):
             if len(batch.features):
                 for stage, runtime in ready.items():
                     clip[stage].add(runtime.predict(batch.features), batch.gated)

@@ -374,8 +374,8 @@ def test_one_folder_a_class_gives_labels(model, corpus, tmp_path):
 
 def test_data_that_is_not_there_is_named(model, corpus, tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder, match in ((tmp_path / "none", "not there"), (tmp_path / "empty", "no recordings"),
-                          (corpus / "meta.csv", "a file")):  # fmt: skip
+    for folder, match in ((tmp_path / "none", "none: not a folder"), (tmp_path / "empty", "no recordings"),
+                          (corpus / "meta.csv", "meta.csv: not a folder")):  # fmt: skip
         with pytest.raises(InputError, match=match):
             verify.verify(model, data=folder)
 
