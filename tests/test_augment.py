@@ -116,7 +116,7 @@ def test_stripes_blank_one_band_and_one_span(mels: int, frames: int, seed: int) 
 @pytest.mark.parametrize("spec", [EDGE, DCASE], ids=["edge-32k", "dcase2022"])
 def test_power_and_log_are_inverse(spec) -> None:
     logmel = torch.linspace(-5.0, 5.0, 50).reshape(5, 10).numpy()
-    bank = augment.crop_bank(maps_of(logmel), spec, 10, 1000.0)
+    bank = augment.crop_banks(maps_of(logmel), spec, [10], 1000.0)[0]
     power = augment.crop(bank, torch.tensor([0]), 0.0, seeded())
     np.testing.assert_allclose(augment.to_log(power, spec)[0].numpy(), logmel, atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_power_and_log_are_inverse(spec) -> None:
 def test_crops_hold_something_to_hear() -> None:
     logmel = np.full((4, 100), -60.0)
     logmel[2, 40] = 10.0
-    bank = augment.crop_bank(maps_of(logmel), EDGE, 20, 30.0)
+    bank = augment.crop_banks(maps_of(logmel), EDGE, [20], 30.0)[0]
     assert bank.starts[0][0].tolist() == list(range(21, 41))
     crops = augment.crop(bank, torch.zeros(64, dtype=torch.long), 0.0, seeded())
     assert crops.shape == (64, 4, 20)
@@ -134,13 +134,13 @@ def test_crops_hold_something_to_hear() -> None:
 def test_crop_depth_is_in_decibels_for_magnitudes_too() -> None:
     logmel = np.full((4, 60), np.log(1e-6))
     logmel[:, 10], logmel[:, 50] = 0.0, np.log(10 ** (-40 / 20))
-    assert 45 in augment.crop_bank(maps_of(logmel), DCASE, 10, 41.0).starts[0][0]
-    assert 45 not in augment.crop_bank(maps_of(logmel), DCASE, 10, 39.0).starts[0][0]
+    assert 45 in augment.crop_banks(maps_of(logmel), DCASE, [10], 41.0)[0].starts[0][0]
+    assert 45 not in augment.crop_banks(maps_of(logmel), DCASE, [10], 39.0)[0].starts[0][0]
 
 
 def test_crops_come_from_speed_variants_as_often_as_asked() -> None:
     maps = CorpusMaps((1.0, 0.8, 1.25), tuple((np.full((2, 12), level, np.float32),) for level in (0, 10, 20)))
-    bank = augment.crop_bank(maps, EDGE, 10, 30.0)
+    bank = augment.crop_banks(maps, EDGE, [10], 30.0)[0]
     crops = augment.crop(bank, torch.zeros(3000, dtype=torch.long), 0.6, seeded())
     levels, counts = torch.unique(10 * torch.log10(crops[:, 0, 0]).round(), return_counts=True)
     assert levels.tolist() == [0.0, 10.0, 20.0]
@@ -152,5 +152,5 @@ def test_short_clips_are_lengthened_as_the_front_end_pads(pad: str, expected: li
     from dataclasses import replace
 
     logmel = 10 * np.log10(np.array([[1.0, 2.0, 3.0]]) + EDGE.floor)
-    bank = augment.crop_bank(maps_of(logmel), replace(EDGE, pad=pad), 7, 30.0)
+    bank = augment.crop_banks(maps_of(logmel), replace(EDGE, pad=pad), [7], 30.0)[0]
     np.testing.assert_allclose(bank.powers[0][0][0].numpy(), expected, atol=1e-5)

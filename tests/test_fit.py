@@ -33,7 +33,7 @@ SPEC = FrontendSpec(
     std=(20.0,),
 )
 ARCHITECTURE = ArchitectureSpec("dcase22", (4, 4, 8, 12), 2, SPEC.input_shape)
-CONFIG = FitConfig(epochs=6, batch_size=4, crop_seconds=1.0, learning_rate=0.01, speeds=(), average_decay=0.5)
+CONFIG = FitConfig(epochs=6, batch_size=4, crop_seconds=(1.0,), learning_rate=0.01, speeds=(), average_decay=0.5)
 
 KILLED_RUN = """
 import sys, torch
@@ -186,7 +186,8 @@ def test_refuses_a_single_clip() -> None:
         {"batch_size": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
-        {"crop_seconds": float("inf")},
+        {"crop_seconds": (float("inf"),)},
+        {"crop_seconds": ()},
         {"weight_decay": -1.0},
         {"warmup": 1.0},
         {"average_decay": 1.0},

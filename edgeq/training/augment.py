@@ -7,6 +7,7 @@ float32 (batch, mels, frames); nothing is changed in place.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +31,23 @@ class CropBank:
     length: int
 
 
-def crop_bank(maps: CorpusMaps, spec: FrontendSpec, length: int, depth_db: float) -> CropBank:
-    """Prepare random crops of `length` frames that hold something to hear.
+def crop_banks(maps: CorpusMaps, spec: FrontendSpec, lengths: Sequence[int], depth_db: float) -> list[CropBank]:
+    """Prepare random crops that hold something to hear, one bank for each length in frames.
 
     A crop is audible when its loudest mel cell is within depth_db of the clip's loudest: a clip's label says nothing
-    about the silence it was padded with. Clips shorter than a crop are continued with silence or themselves, as
-    `spec.pad` says.
+    about the silence it was padded with. Clips shorter than the longest crop are continued with silence or themselves,
+    as `spec.pad` says.
     """
     powers = tuple(
-        tuple(_lengthened(_power(torch.from_numpy(logmel), spec), length, spec.pad) for logmel in logmels)
+        tuple(_lengthened(_power(torch.from_numpy(logmel), spec), max(lengths), spec.pad) for logmel in logmels)
         for logmels in maps.logmels
     )
-    starts = tuple(tuple(_audible_starts(power, length, depth_db) for power in clips) for clips in powers)
-    return CropBank(powers, starts, length)
+    return [
+        CropBank(
+            powers, tuple(tuple(_audible_starts(one, length, depth_db) for one in clips) for clips in powers), length
+        )
+        for length in lengths
+    ]
 
 
 def crop(bank: CropBank, clips: Tensor, speed_probability: float, generator: torch.Generator) -> Tensor:

@@ -35,7 +35,8 @@ class FitConfig:
     epochs (one crop of each clip an epoch); batch_size; learning_rate after a linear warm-up over that fraction of
     all steps, then cosine to 0; weight_decay (AdamW, on weights of convolutions and dense layers only);
     label_smoothing; average_decay: of the exponential average of weights and batch-norm statistics that is the result.
-    crop_seconds; crop_depth_db: crops are drawn where something within this of the clip's peak sounds; speeds with
+    crop_seconds: lengths of crops, of which each batch draws one (a network with a dense layer over time takes only
+    the window's); crop_depth_db: crops are drawn where something within this of the clip's peak sounds; speeds with
     speed_probability; gain_db; filter_db; mix_probability; stripe_mels, stripe_frames: see training.augment.
     precision: "float32", or "bf16" (autocast; twice as fast on processors that have AVX512-BF16 or AMX, float32 on
     others). Raises InputError where a field is out of range, naming it.
@@ -48,7 +49,7 @@ class FitConfig:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     average_decay: float = 0.99
-    crop_seconds: float = 2.0
+    crop_seconds: tuple[float, ...] = (1.0,)
     crop_depth_db: float = 30.0
     speeds: tuple[float, ...] = (0.8, 0.9, 1.1, 1.25)
     speed_probability: float = 0.6
@@ -64,7 +65,7 @@ class FitConfig:
             _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, self, name, "a positive integer")
         for name in ("stripe_mels", "stripe_frames"):
             _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 0, self, name, "0 or more, whole")
-        for name in ("learning_rate", "crop_seconds", "crop_depth_db"):
+        for name in ("learning_rate", "crop_depth_db"):
             _require(0 < getattr(self, name) < math.inf, self, name, "a positive number")
         for name in ("weight_decay", "gain_db", "filter_db"):
             _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
@@ -72,6 +73,8 @@ class FitConfig:
             _require(0 <= getattr(self, name) < 1, self, name, "from 0 to below 1")
         for name in ("speed_probability", "mix_probability"):
             _require(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
+        lengths = self.crop_seconds
+        _require(bool(lengths) and all(0 < length < math.inf for length in lengths), self, "crop_seconds", "lengths")
         _require(all(0.25 <= speed <= 4 for speed in self.speeds), self, "speeds", "factors from 0.25 to 4")
         _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
 
@@ -131,10 +134,9 @@ class _Run:
             if parameter.ndim == 4:  # convolutions and pools are several times faster with channels last
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)
         self.config, self.spec, self.seed = config, spec, seed
-        length = spec.window_frames + round(
-            (config.crop_seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length
+        self.banks = augment.crop_banks(
+            maps, spec, [_frames(spec, s) for s in config.crop_seconds], config.crop_depth_db
         )
-        self.bank = augment.crop_bank(maps, spec, length, config.crop_depth_db)
         self.features = Features(spec)
         self.targets = targets
         self.batch_size = min(config.batch_size, len(targets))
@@ -212,7 +214,8 @@ class _Run:
     def _batch(self, clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         config = self.config
         targets = self.targets[clips]
-        power = augment.crop(self.bank, clips, config.speed_probability, generator)
+        bank = self.banks[int(torch.randint(len(self.banks), (), generator=generator))]
+        power = augment.crop(bank, clips, config.speed_probability, generator)
         power = augment.gain(power, config.gain_db, generator)
         power = augment.band_filter(power, config.filter_db, generator)
         power, targets = augment.mix(power, targets, config.mix_probability, generator)
@@ -235,9 +238,14 @@ class _Run:
 
     def _fingerprint(self) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
-        frames = [[power.shape[1] for power in powers] for powers in self.bank.powers]
+        frames = [[power.shape[1] for power in powers] for powers in self.banks[0].powers]
         what = [asdict(self.config), self.spec.to_json(), self.seed, shapes, frames, self.targets.tolist()]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _frames(spec: FrontendSpec, seconds: float) -> int:
+    """Frames of a crop; a crop as long as the window has as many frames as the window."""
+    return spec.window_frames + round((seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length)
 
 
 def _seed(seed: int, epoch: int) -> int:

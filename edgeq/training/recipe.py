@@ -279,11 +279,11 @@ def _fit(table: Mapping[str, Any]) -> FitConfig:
     _check_keys("fit.", table, tuple(kinds), required=("epochs",))
     values: dict[str, Any] = {}
     for key in table:
-        if key == "speeds":
-            speeds = _value("fit.", table, key, list)
-            if not all(isinstance(speed, (int, float)) and not isinstance(speed, bool) for speed in speeds):
-                raise InputError(f"fit.speeds {speeds!r}: expected a list of numbers")
-            values[key] = tuple(map(float, speeds))
+        if kinds[key] == "tuple[float, ...]":
+            numbers = _value("fit.", table, key, list)
+            if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+                raise InputError(f"fit.{key} = {numbers!r}: expected a list of numbers")
+            values[key] = tuple(map(float, numbers))
         elif kinds[key] == "float":
             values[key] = float(_value("fit.", table, key, (int, float)))
         else:
