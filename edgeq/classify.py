@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import bundle, embedded
+from edgeq import bundle
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.decision import ClipScores
-from edgeq.embedded import Embedded
 from edgeq.errors import InputError
-from edgeq.runtime import Runtime
+from edgeq.runtime import Runtime, embedded
+from edgeq.runtime.embedded import Embedded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import bundle as bundles
-from edgeq import embedded, goldens
+from edgeq import goldens
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
@@ -23,7 +23,7 @@ from edgeq.goldens import Goldens
 from edgeq.graph import fidelity, from_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
-from edgeq.runtime import Runtime
+from edgeq.runtime import Runtime, embedded
 
 FLOAT_MAX_ABS_ERROR = 1e-4
 """Largest difference of probabilities between float stages."""

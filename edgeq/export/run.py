@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from edgeq.export.tflite import to_tflite
 from edgeq.graph import cost, from_tflite, quantize
 from edgeq.graph.ir import Graph, Tensor
 from edgeq.nets import registry
+from edgeq.runtime import embedded
 
 FORMATS = ("onnx", "tflite")
 
@@ -114,14 +114,8 @@ def describe(model: Bundle) -> Graph:
     from edgeq.lowering.trace import lower
     from edgeq.runtime.torch import network
 
-    metadata = {
-        "name": model.name,
-        "labels": json.dumps(list(model.labels)),
-        "frontend": json.dumps(model.frontend.to_json(), sort_keys=True),
-        "decision": json.dumps(model.decision.to_json(), sort_keys=True),
-        "licence": model.licence,
-    }
-    return replace(lower(network(model), model.architecture), name=model.name, metadata=metadata)
+    graph = lower(network(model), model.architecture)
+    return replace(graph, name=model.name, metadata=embedded.words(model))
 
 
 def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:

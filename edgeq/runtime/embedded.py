@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.bundle import Bundle
 from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 
@@ -22,19 +23,30 @@ class Embedded:
     decision: DecisionRule
 
 
+def words(model: Bundle) -> dict[str, str]:
+    """What the files of a bundle say, as metadata: what `read` needs, name and licence."""
+    return {
+        "name": model.name,
+        "labels": json.dumps(list(model.labels)),
+        "frontend": json.dumps(model.frontend.to_json(), sort_keys=True),
+        "decision": json.dumps(model.decision.to_json(), sort_keys=True),
+        "licence": model.licence,
+    }
+
+
 def read(content: bytes, where: str | Path) -> Embedded:
     """Read the metadata of an .onnx or .tflite file.
 
     content: the file; where: its name, for errors. Raises InputError where it is no such file, or says nothing.
     """
-    words = _words(content, str(where))
-    labels = _field(words, "labels", where, lambda value: tuple(map(str, value)) if isinstance(value, list) else None)
-    frontend = _field(words, "frontend", where, FrontendSpec.from_json)
-    decision = _field(words, "decision", where, DecisionRule.from_json) if "decision" in words else DecisionRule()
+    found = _metadata(content, str(where))
+    labels = _field(found, "labels", where, _labels)
+    frontend = _field(found, "frontend", where, FrontendSpec.from_json)
+    decision = _field(found, "decision", where, DecisionRule.from_json) if "decision" in found else DecisionRule()
     return Embedded(labels, frontend, decision)
 
 
-def _words(content: bytes, where: str) -> Mapping[str, str]:
+def _metadata(content: bytes, where: str) -> Mapping[str, str]:
     if content[4:8] == b"TFL3":
         from edgeq.graph import from_tflite
 
@@ -47,11 +59,14 @@ def _words(content: bytes, where: str) -> Mapping[str, str]:
     return OnnxRuntime(content, where, 1).metadata
 
 
-def _field(words: Mapping[str, str], key: str, where: str | Path, build: Callable[[Any], Any]) -> Any:
+def _field(metadata: Mapping[str, str], key: str, where: str | Path, build: Callable[[Any], Any]) -> Any:
     try:
-        value = build(json.loads(words[key]))
+        return build(json.loads(metadata[key]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{where}: its metadata has no valid {key}; give the bundle that it belongs to") from error
-    if value is None:
-        raise InputError(f"{where}: its metadata has no valid {key}; give the bundle that it belongs to")
-    return value
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"labels: found {type(value).__name__}, expected a list")
+    return tuple(map(str, value))
