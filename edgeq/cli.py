@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`edgeq models | head`): nothing is left to say, not even at exit.
         sys.stdout = None
         sys.exit(141)
+    except ModuleNotFoundError as error:
+        # The core runs models; what builds and counts networks comes with an extra, and is imported by the command.
+        _leave(2, f"this needs {error.name}, which is not installed; run: pip install 'edgeq[export]'")
     except OSError as error:
         _leave(2, _describe(error))
     sys.exit(code if isinstance(code, int) else 0)

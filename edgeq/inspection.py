@@ -11,11 +11,10 @@ from edgeq import budget as budgets
 from edgeq import bundle, fresh
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.errors import InputError
-from edgeq.graph import cost, from_onnx, from_tflite
+from edgeq.graph import cost
+from edgeq.graph.ir import Graph
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
-
-READERS = {".tflite": from_tflite.read, ".onnx": from_onnx.read}
 
 
 def inspect(
@@ -33,7 +32,7 @@ def inspect(
     Raises InputError where there is no such model, or it cannot be built that way.
     """
     changes = {"--classes": classes, "--in-channels": in_channels, "--clip-seconds": clip_seconds}
-    if Path(model).suffix in READERS and Path(model).is_file():
+    if Path(model).suffix in (".onnx", ".tflite") and Path(model).is_file():
         given = [name for name, value in changes.items() if value is not None]
         if given:
             raise InputError(f"{model}: {', '.join(given)} can change an architecture, not a file")
@@ -87,7 +86,7 @@ def _changed(
 
 
 def _inspect_file(path: Path) -> dict[str, Any]:
-    graph = READERS[path.suffix](path)
+    graph = _graph(path)
     layers = cost.layers(graph)
     held = sum(layer.parameters for layer in layers)
     return {
@@ -100,3 +99,13 @@ def _inspect_file(path: Path) -> dict[str, Any]:
         "macs_per_second": None,
         "layers": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in layers],
     }  # fmt: skip
+
+
+def _graph(path: Path) -> Graph:
+    if path.suffix == ".tflite":
+        from edgeq.graph import from_tflite
+
+        return from_tflite.read(path)
+    from edgeq.graph import from_onnx  # onnx comes with the extra `export`; a .tflite file needs none
+
+    return from_onnx.read(path)
