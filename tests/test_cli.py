@@ -77,14 +77,6 @@ def test_classify_imports_neither_torch_nor_tensorflow_nor_librosa(model: Path, 
     assert done.stdout.endswith("[]\n")
 
 
-@pytest.mark.parametrize("arguments", [["inspect", "qnano"], ["export", "qnano"], ["train", "r.toml", "--data", "."]])
-def test_a_missing_extra_is_one_line(arguments: list[str], tmp_path: Path) -> None:
-    script = "import sys; sys.modules['torch'] = None; import edgeq.cli; edgeq.cli.main(sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "torch" in done.stderr and "pip install 'edgeq[" in done.stderr and done.stderr.count("\n") == 1
-
-
 def test_export_imports_no_tensorflow(tmp_path: Path) -> None:
     script = (
         "import sys, edgeq.cli\n"
