@@ -106,6 +106,13 @@ def test_calibration_on_recordings_replaces_the_ranges(exported: run.Exported, t
     assert content(result.bundle)["tflite-int8"] != content(exported.bundle)["tflite-int8"]
 
 
+def test_calibration_names_a_recording_that_is_too_short(exported: run.Exported, tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    soundfile.write(tmp_path / "recordings" / "click.wav", np.ones(5), exported.bundle.frontend.sample_rate)
+    with pytest.raises(InputError, match=r"click\.wav: waveform of 5 samples"):
+        run.export(exported.bundle.folder, tmp_path / "out", int8=True, calibration=tmp_path / "recordings")
+
+
 def test_a_budget_that_is_exceeded_writes_nothing(tmp_path: Path) -> None:
     limits = tmp_path / "small.toml"
     limits.write_text("parameters = 20_000\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ import numpy as np
 from edgeq import budget as budgets
 from edgeq import bundle as bundles
 from edgeq import fresh, verify
-from edgeq.audio import decode, frontend
+from edgeq.audio import decode
+from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
@@ -138,16 +140,18 @@ def _files(graph: Graph, quantized: Graph | None, formats: Sequence[str]) -> dic
 
 
 def _observe(graph: Graph, model: Bundle, folder: Path) -> dict[str, tuple[float, float]]:
-    """Ranges over windows of the recordings below a folder."""
+    """Ranges over windows of the recordings below a folder, evenly spread over them and inside each."""
     paths = decode.recordings(folder)
     share = max(1, CALIBRATION_WINDOWS // len(paths))
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), CALIBRATION_WINDOWS)).astype(int)]
 
     def batches() -> Iterator[np.ndarray]:
         for path in chosen:
-            features, _ = frontend.recording_features(decode.read(path, model.frontend.sample_rate), model.frontend)
-            picked = np.linspace(0, len(features) - 1, min(share, len(features))).astype(int)
-            yield np.moveaxis(features[picked], 1, -1)
+            step = max(1, math.ceil(decode.info(path).seconds / model.frontend.window_hop_seconds / share))
+            passed = 0
+            for batch in windows(path, model.frontend):
+                yield np.moveaxis(batch.features[-passed % step :: step], 1, -1)
+                passed += len(batch.features)
 
     return quantize.observe(graph, batches())
 
