@@ -17,6 +17,7 @@ from edgeq import atomic
 from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.corpora import Corpus
+from edgeq.errors import InputError, naming
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +49,7 @@ def corpus_maps(
 
     Resampling changes speed and pitch together. Clips shorter than a window are padded as `spec.pad` says. With a
     cache folder, maps are read from it when the same files went through the same front end before.
-    Raises InputError where a recording cannot be decoded.
+    Raises InputError naming the recording where one cannot be decoded, or is shorter than an STFT window.
     """
     speeds = (1.0, *speeds)
     stored = None if cache is None else cache / f"logmel-{_key(corpus, spec, speeds)}.npz"
@@ -56,8 +57,11 @@ def corpus_maps(
         return maps
     logmels: list[tuple[np.ndarray, ...]] = []
     for i, clip in enumerate(corpus.clips):
-        waveform = decode.read(clip.path, spec.sample_rate)
-        logmels.append(tuple(frontend.logmel(at_speed(waveform, speed, spec), spec) for speed in speeds))
+        try:
+            waveform = decode.read(clip.path, spec.sample_rate)
+            logmels.append(tuple(frontend.logmel(at_speed(waveform, speed, spec), spec) for speed in speeds))
+        except InputError as error:
+            raise naming(clip.path, error) from error
         if progress is not None:
             progress(i + 1, len(corpus.clips))
     maps = CorpusMaps(speeds, tuple(zip(*logmels, strict=True)))

@@ -91,8 +91,8 @@ def fit(
 ) -> None:
     """Fit a network in place, to the average of its weights over the last steps; it is left in evaluation mode.
 
-    maps: log-mel of the training clips at speeds (1, *config.speeds). targets: (clips,) class indices, or (clips,
-    classes) of 0 and 1 where spec and network are multi-label. spec: with the normalisation to train under.
+    maps: log-mel of the training clips at speeds (1, *config.speeds). targets: float32 (clips, classes) that sum to 1
+    a clip, for softmax cross-entropy. spec: with the normalisation to train under.
     With `checkpoint`, the state is kept there after every epoch and a run that finds it goes on from it; since each
     epoch draws from its own seed, a resumed run ends with the very weights of an uninterrupted one. on_epoch is told
     how many epochs are done and the last one's mean loss. Results are equal for equal seed, data, thread count and

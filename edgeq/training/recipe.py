@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -109,7 +110,7 @@ def train(
     trained = _trial(recipe, corpus, maps, range(len(corpus.clips)), checkpoint, recipe.name)
     predict = trained.predict()
     probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
-    training_accuracy = metrics.accuracy(probabilities, torch.tensor(corpus.targets).numpy())
+    training_accuracy = metrics.accuracy(probabilities, np.array(corpus.targets))
     costs = totals(trained.architecture, trained.frontend)
     measured = {"training_accuracy": training_accuracy, **costs, **(extra_metrics or {})}
     written = bundle.write(
