@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
     import torch
 
     from edgeq.lowering.trace import lower
+    from edgeq.nets import arrays
 
     architecture, frontend = specs(name)
     if classes is not None:
@@ -46,23 +48,16 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
         network = registry.build(architecture).eval()
     graph = lower(network, architecture)
     inputs = goldens.inputs(range(goldens.COUNT), frontend)
-
-    def predict(x: np.ndarray) -> np.ndarray:
-        return torch.softmax(network(torch.from_numpy(x)), 1).numpy()
-
-    with torch.inference_mode():
-        answers = goldens.choose(predict, frontend, decisive=False)
+    predict = partial(arrays.probabilities, network, architecture.output)
     return bundle.write(
         folder,
         name=name,
         architecture=architecture,
         frontend=frontend,
         labels=[f"class_{number}" for number in range(architecture.classes)],
-        weights={
-            key: value.numpy() for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")
-        },
+        weights=arrays.weights(network),
         ranges=quantize.observe(graph, [np.moveaxis(inputs, 1, -1)]),
-        goldens=answers,
+        goldens=goldens.choose(predict, frontend, decisive=False),
         provenance={"weights": f"random, seed {SEED}"},
         licence="Apache-2.0",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from edgeq.corpora import Corpus
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.lowering.trace import lower
-from edgeq.nets import registry
+from edgeq.nets import arrays, registry
 from edgeq.training import recipe as recipes
 from edgeq.training import trial
-from edgeq.training.evaluate import clip_probabilities, normalisation, torch_predict
+from edgeq.training.evaluate import clip_probabilities, normalisation
 from edgeq.training.features import at_speed, corpus_maps
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,10 +102,12 @@ def test_bundle_classifies_from_the_recording(trained: bundle.Bundle, corpus: Co
     network = registry.build(trained.architecture)
     network.load_state_dict({k: torch.from_numpy(v) for k, v in trained.weights().items()}, strict=False)
     network.eval()
-    predict = torch_predict(network)
     for clip in corpus.clips:
         features, gated = frontend.recording_features(decode.read(clip.path, 44100), trained.frontend)
-        assert trained.labels[clip_scores(predict(features), gated).argmax()] == clip.label
+        assert (
+            trained.labels[clip_scores(arrays.probabilities(network, "softmax", features), gated).argmax()]
+            == clip.label
+        )
 
 
 def test_training_twice_gives_the_same_bundle(trained: bundle.Bundle, corpus: Corpus, work: Path) -> None:
@@ -155,6 +158,13 @@ def test_maps_are_cached_and_follow_the_files(corpus: Corpus, tmp_path: Path) ->
     stored.write_bytes(stored.read_bytes()[:1000])
     repaired = corpus_maps(corpus, recipe.frontend, (1.1,), tmp_path)
     np.testing.assert_array_equal(repaired.logmels[1][5], maps.logmels[1][5])
+
+
+def test_a_recording_that_is_too_short_is_named(corpus: Corpus, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "click.wav", np.ones(5), 44100)
+    short = replace(corpus, clips=(replace(corpus.clips[0], path=tmp_path / "click.wav"),))
+    with pytest.raises(InputError, match=r"click\.wav: waveform of 5 samples"):
+        corpus_maps(short, frontend.PRESETS["dcase2022"])
 
 
 def test_speed_moves_pitch_and_length(corpus: Corpus) -> None:

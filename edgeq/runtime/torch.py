@@ -26,7 +26,7 @@ class TorchRuntime:
         """Build the network. Raises InputError as `network`."""
         self._network = network(opened)
         self._threads = threads
-        self._sigmoid = opened.architecture.output == "sigmoid"
+        self._output = opened.architecture.output
         self.input_shape = opened.architecture.input_shape
         self.classes = opened.architecture.classes
 
@@ -34,17 +34,16 @@ class TorchRuntime:
         """Probabilities of windows, as `Runtime.predict`."""
         import torch
 
+        from edgeq.nets.arrays import probabilities
+
         check_features(features, self.input_shape)
         outputs = np.zeros((len(features), self.classes), np.float32)
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)  # the setting belongs to the process: give it back
         try:
-            with torch.inference_mode():
-                for start in range(0, len(features), _BATCH):
-                    batch = np.ascontiguousarray(features[start : start + _BATCH])
-                    logits = self._network(torch.from_numpy(batch))
-                    rows = logits.sigmoid() if self._sigmoid else logits.softmax(dim=1)
-                    outputs[start : start + _BATCH] = rows.numpy()
+            for start in range(0, len(features), _BATCH):
+                batch = features[start : start + _BATCH]
+                outputs[start : start + _BATCH] = probabilities(self._network, self._output, batch)
         finally:
             torch.set_num_threads(before)
         return outputs

@@ -1,4 +1,4 @@
-"""Clip probabilities of a network from cached log-mel maps, by the rule a bundle is deployed under."""
+"""From cached log-mel maps to clip probabilities, by the rule a bundle is deployed under, and to normalisation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import nn
 
 from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
@@ -27,17 +25,6 @@ def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: Fr
         windows = frontend.cut(logmel, spec)
         scores.append(clip_scores(predict(frontend.features(windows, spec)), frontend.gated(windows, spec)))
     return np.stack(scores)
-
-
-def torch_predict(network: nn.Module, output: str = "softmax") -> Predict:
-    """`predict` of a torch network that gives logits; output: "softmax" or "sigmoid"."""
-
-    @torch.no_grad()
-    def predict(features: np.ndarray) -> np.ndarray:
-        logits = network(torch.from_numpy(features))
-        return (logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).numpy()
-
-    return predict
 
 
 def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:

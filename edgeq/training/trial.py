@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from edgeq.corpora import Corpus, metrics
 from edgeq.graph import quantize, reference
 from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
-from edgeq.nets import registry
+from edgeq.nets import arrays, registry
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training.evaluate import Predict, clip_probabilities, normalisation, torch_predict
+from edgeq.training.evaluate import Predict, clip_probabilities, normalisation
 from edgeq.training.features import CorpusMaps
 from edgeq.training.fit import EpochDone, FitConfig, fit
 
@@ -42,21 +43,20 @@ class Trained:
     ranges: quantize.Ranges
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The state dict as float32 arrays, without batch norm's counters."""
-        state = self.network.state_dict()
-        return {
-            name: tensor.contiguous().numpy().copy() for name, tensor in state.items() if tensor.is_floating_point()
-        }
+        """What a bundle stores of the network, as `nets.arrays.weights`."""
+        return arrays.weights(self.network)
 
     def float_graph(self) -> Graph:
+        """What the network computes, lowered."""
         return lower(self.network, self.architecture)
 
     def int8_graph(self) -> Graph:
+        """The lowered network, quantized by `ranges`."""
         return quantize.quantize(self.float_graph(), self.ranges)
 
     def predict(self) -> Predict:
         """Probabilities of the float network in torch."""
-        return torch_predict(self.network, self.architecture.output)
+        return partial(arrays.probabilities, self.network, self.architecture.output)
 
 
 def train_on(
