@@ -1,4 +1,4 @@
-"""Write the card of every zoo model, and the credits of the recordings they were trained on.
+"""Write the card of every zoo model, the credits of the recordings they were trained on, and the README's table.
 
     python tools/write_cards.py --data ../shared/data/esc10
 
@@ -13,10 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeq import atomic, bundle, inspection
+from edgeq import atomic, bundle, catalogue, inspection
 from edgeq.bundle import Bundle
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+TABLE_BEGIN, TABLE_END = "<!-- zoo: written by tools/write_cards.py -->", "<!-- zoo ends -->"
 
 WHAT = {
     "esc10-tiny": "The strong small network, real: five convolutions, mean-and-max head.",
@@ -47,6 +49,22 @@ def main() -> None:
         measured = json.loads((folder / "cross_validation.json").read_text(encoding="utf-8"))
         atomic.write_text(folder / "README.md", _card(bundle.read(folder), measured))
         print(folder / "README.md")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, _, rest = readme.partition(TABLE_BEGIN)
+    _, _, after = rest.partition(TABLE_END)
+    atomic.write_text(ROOT / "README.md", "".join((before, TABLE_BEGIN, "\n", _table(), TABLE_END, after)))
+
+
+def _table() -> str:
+    columns = ("model", "accuracy", "parameters stored", "lowered", "MACs of a window", "INT8 file")
+    lines = ["| " + " | ".join(columns) + " |", "|---|---|---:|---:|---:|---:|"]
+    for row in (row for row in catalogue.listing() if row["kind"] == "zoo" and (MODELS / row["name"]).is_dir()):
+        accuracy = row["accuracy"]
+        interval = f"{accuracy['mean']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%})"
+        link = f"[{row['name']}](models/{row['name']}/README.md)"
+        counts = " | ".join(f"{row[key]:,}" for key in ("stored", "lowered", "macs"))
+        lines.append(f"| {link} | {interval} | {counts} | {row['int8_bytes']:,} bytes |")
+    return "\n".join(lines) + "\n"
 
 
 def _credits(meta: Path) -> str:
