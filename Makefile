@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TFLITE_VENV := .venv-tflite-runtime
+DATA ?= $(EDGEQ_DATA)/esc10
 
 .PHONY: demo test test-quick test-tflite-runtime lint models clean
 
@@ -27,8 +28,12 @@ lint: $(VENV)/.dev
 test-tflite-runtime: $(TFLITE_VENV)/.ready
 	$(TFLITE_VENV)/bin/python -m pytest -q tests/test_tflite_runtime.py
 
-models: $(VENV)/.dev  ## train the zoo again (maintainers; needs EDGEQ_DATA)
-	$(BIN)/python tools/build_zoo.py
+models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder-of-esc10 (about two hours)
+	$(BIN)/python tools/cross_validate.py models/*/recipe.toml --data $(DATA) --jobs 2
+	$(BIN)/python tools/build_zoo.py models/*/recipe.toml --data $(DATA)
+	for recipe in models/*/recipe.toml; do \
+	  $(BIN)/edgeq export $$(dirname $$recipe) --int8 -o $$(dirname $$recipe) || exit; done
+	$(BIN)/python tools/write_cards.py --data $(DATA)
 
 clean:
 	rm -rf build $(VENV) $(TFLITE_VENV)
