@@ -20,10 +20,9 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edgeq.errors import InputError
-from edgeq.graph import ir
+from edgeq.graph import ir, model_file
 from edgeq.graph.check import LARGEST_TENSOR, check, output_shape
 
-LARGEST_FILE = 1 << 30  # bytes; protobuf ends at 2 GiB
 # What a damaged model raises where its fields are not what their names promise.
 _DAMAGE = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 
@@ -39,7 +38,7 @@ def read(source: bytes | Path) -> ir.Graph:
     is constant, and what it leaves is read. Raises InputError where the file can't be read, is damaged, or holds an
     operator that graph.ir doesn't have; the message names the node.
     """
-    name, data = ("ONNX bytes", source) if isinstance(source, bytes) else (str(source), _file(source))
+    name, data = ("ONNX bytes", source) if isinstance(source, bytes) else (str(source), model_file.content(source))
     try:
         model = onnx.load_model_from_string(data)
         try:
@@ -53,15 +52,6 @@ def read(source: bytes | Path) -> ir.Graph:
         raise InputError(f"{name}: {error}") from None
     except (DecodeError, *_DAMAGE) as error:
         raise InputError(f"{name}: damaged ONNX model, or none; export or copy it again") from error
-
-
-def _file(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: {path.stat().st_size} bytes: a model of at most {LARGEST_FILE} was expected")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected an .onnx file") from None
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto | None:

@@ -12,10 +12,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import InputError
-from edgeq.graph import ir, tflite_format
+from edgeq.graph import ir, model_file, tflite_format
 from edgeq.graph.check import check
 
-LARGEST_FILE = 1 << 30  # bytes; a flatbuffer ends at 2 GiB
 _MAX_RANK = 8
 _DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
 _ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
@@ -31,7 +30,7 @@ def read(source: bytes | Path) -> ir.Graph:
     convolution stays an operator). Raises InputError where the file can't be read, is damaged, or holds an operator,
     version, element type or shape that graph.ir doesn't have.
     """
-    name, data = ("TFLite bytes", source) if isinstance(source, bytes) else (str(source), _file(source))
+    name, data = ("TFLite bytes", source) if isinstance(source, bytes) else (str(source), model_file.content(source))
     if len(data) < 8 or data[4:8] != tflite_format.FILE_IDENTIFIER:
         raise InputError(f"{name}: not a TFLite file (no TFL3 mark): expected what `edgeq export --tflite` writes")
     try:
@@ -40,15 +39,6 @@ def read(source: bytes | Path) -> ir.Graph:
         raise InputError(f"{name}: {error}") from None
     except _DAMAGE as error:
         raise InputError(f"{name}: damaged TFLite file; export or copy it again") from error
-
-
-def _file(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: {path.stat().st_size} bytes: a model of at most {LARGEST_FILE} was expected")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected a .tflite file") from None
 
 
 class _Reader:

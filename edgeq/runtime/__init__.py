@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeq import bundle
 from edgeq.bundle import Bundle
 from edgeq.errors import InputError
+from edgeq.graph import model_file
 from edgeq.runtime.face import Runtime
 
 __all__ = ["RUNTIMES", "STAGES", "Runtime", "choose_stage", "open"]
@@ -26,7 +27,6 @@ STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8")
 
 _FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch")
 _INT8 = ("tflite-int8", "onnx-int8")
-_MAX_FILE_BYTES = 1 << 30
 
 
 def open(
@@ -45,8 +45,9 @@ def open(
     if not isinstance(source, Bundle) and Path(source).suffix in _FILES and not Path(source).is_dir():
         if stage is not None:
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
-        form = _FILES[Path(source).suffix]
-        return _start(runtime or _default(form), form, str(source), lambda: _content(Path(source)), None, threads)
+        path = Path(source)
+        form = _FILES[path.suffix]
+        return _start(runtime or _default(form), form, str(path), lambda: model_file.content(path), None, threads)
     opened = source if isinstance(source, Bundle) else bundle.read(source)
     form = stage or choose_stage(opened, runtime)
     where = f"{opened.folder} ({form})"
@@ -106,11 +107,3 @@ def _start(
     from edgeq.runtime.litert import litert
 
     return litert(content(), where, threads, reference=name == "litert-reference")
-
-
-def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an .onnx or .tflite model")
-    if path.stat().st_size > _MAX_FILE_BYTES:
-        raise InputError(f"{path}: {path.stat().st_size} bytes, expected at most {_MAX_FILE_BYTES}")
-    return path.read_bytes()
