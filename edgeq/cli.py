@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -15,12 +17,17 @@ from edgeq.errors import CheckFailed, InputError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_INTERRUPTED = "interrupted; what was finished is kept"
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code.
 
     0 done; 1 a check failed; 2 bad usage or input, one line on stderr; 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = commands.main(args=arguments, prog_name="edgeq", standalone_mode=False)
     except click.UsageError as error:
@@ -29,27 +36,34 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _leave(130, "interrupted; what was finished is kept")
+        _leave(130, _INTERRUPTED)
     except InputError as error:
-        _leave(2, str(error))
+        _leave_wrong(error, str(error))
     except CheckFailed as error:
         _leave(1, str(error))
-    except BrokenPipeError:
-        # The reader of our output went away (`edgeq models | head`): nothing is left to say, not even at exit.
-        sys.stdout = None
-        sys.exit(141)
+    except SystemExit as stop:
+        # The reader of our output went away (`edgeq models | head`): click and rich leave with a failed check's 1.
+        sys.exit(141 if stop.code == 1 else stop.code)
     except ModuleNotFoundError as error:
         # The core runs models; what builds and counts networks comes with an extra, and is imported by the command.
         _leave(2, f"this needs {error.name}, which is not installed; run: pip install 'edgeq[export]'")
+    except ImportError as error:
+        _leave_wrong(error, f"{error.name or 'a package'} cannot be loaded ({error}); run: edgeq doctor")
     except OSError as error:
         _leave(2, _describe(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
 @click.version_option(package_name="edgeq", message="%(prog)s %(version)s")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Take an audio classifier from training to a device, and prove that it still works there."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 def json_option(command: Command) -> Command:
@@ -75,7 +89,7 @@ def models_command(as_json: bool) -> None:
     present(catalogue.listing(), "models", as_json)
 
 
-@commands.command("inspect")
+@commands.command("inspect", short_help="Show what MODEL costs, layer by layer.")
 @click.argument("model")
 @click.option("--classes", type=int, help="Another number of classes.")
 @click.option("--in-channels", type=int, help="Another number of input components.")
@@ -90,7 +104,7 @@ def inspect_command(
     budget: str | None,
     as_json: bool,
 ) -> None:
-    """Show what MODEL (zoo name, bundle, architecture, .onnx or .tflite) costs, layer by layer."""
+    """Show what MODEL (zoo name, bundle folder, architecture, .onnx or .tflite file) costs, layer by layer."""
     from edgeq import inspection
 
     report = inspection.inspect(
@@ -101,7 +115,7 @@ def inspect_command(
         raise CheckFailed(f"{report['name']} is over the budget {budget}: {'; '.join(report['budget']['reasons'])}")
 
 
-@commands.command("train")
+@commands.command("train", short_help="Train a bundle from a recipe.")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of recordings.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
@@ -118,11 +132,11 @@ def train_command(
     present(result, "training", as_json)
 
 
-@commands.command("export")
+@commands.command("export", short_help="Export MODEL for runtimes and devices, verified.")
 @click.argument("model")
 @click.option("--onnx", is_flag=True, help="Write ONNX.")
-@click.option("--tflite", is_flag=True, help="Write TFLite.  [default: both]")
-@click.option("--int8", is_flag=True, help="Write the INT8 form of each beside the float one.")
+@click.option("--tflite", is_flag=True, help="Write TFLite.")
+@click.option("--int8", is_flag=True, help="Write the INT8 form of each too.")
 @click.option(
     "--calib",
     type=click.Path(path_type=Path),
@@ -143,7 +157,11 @@ def export_command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Export MODEL for runtimes and devices, and verify every file against what was trained."""
+    """Export MODEL for runtimes and devices, and verify every file against what was trained.
+
+    MODEL is a zoo name, a bundle folder, or an architecture name (random weights). With neither --onnx nor --tflite,
+    both are written; where a file disagrees with the network, none is.
+    """
     from edgeq.export import run
 
     formats = tuple(name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted) or run.FORMATS
@@ -151,12 +169,12 @@ def export_command(
     present(result.to_json(), "exported", as_json)
 
 
-@commands.command("verify")
+@commands.command("verify", short_help="Compare exported files with the network as trained.")
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path), help="Compare on these recordings too.")
 @json_option
 def verify_command(model: str, data: Path | None, as_json: bool) -> None:
-    """Compare every exported stage of MODEL with the network as it was trained."""
+    """Compare every exported file of MODEL (zoo name or bundle folder) with the network as it was trained."""
     from edgeq import bundle, verify
 
     report = verify.verify(bundle.find(model), data=data)
@@ -175,7 +193,10 @@ def verify_command(model: str, data: Path | None, as_json: bool) -> None:
 def classify_command(
     model: str, files: tuple[str, ...], top: int, runtime: str | None, int8: bool, as_json: bool
 ) -> None:
-    """Label recordings of any rate, channels and length."""
+    """Label recordings of any rate, channels and length.
+
+    MODEL is a zoo name, a bundle folder that has exports, or an .onnx or .tflite file that edgeq wrote.
+    """
     from edgeq import classify
 
     results = classify.classify(model, [Path(file) for file in files], top=top, runtime=runtime, int8=int8)
@@ -198,14 +219,31 @@ def doctor_command(as_json: bool) -> None:
 def _describe(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error)
+    elsewhere = "choose another folder with -o"
     mend = {
-        errno.ENOSPC: "free some space or choose another folder with -o",
-        errno.EACCES: "choose another folder with -o, or change its permissions",
-        errno.EROFS: "choose another folder with -o",
+        errno.ENOSPC: f"free some space or {elsewhere}",
+        errno.EDQUOT: f"free some space or {elsewhere}",
+        errno.EACCES: f"{elsewhere}, or change its permissions",
+        errno.EROFS: elsewhere,
+        errno.EEXIST: f"expected a folder; {elsewhere}",
+        errno.ENOTDIR: f"expected a folder; {elsewhere}",
+        errno.ENOENT: f"check the path or {elsewhere}",
+        errno.ENAMETOOLONG: "choose a shorter name",
     }.get(error.errno or 0)
     return f"{place}{reason}" + (f"; {mend}" if mend else "")
 
 
-def _leave(code: int, message: str) -> None:
-    click.echo(f"edgeq: {' '.join(message.split())}", err=True)
+def _leave_wrong(error: Exception, message: str) -> NoReturn:
+    """Leave for a mistake in the input, if it is not a Ctrl-C: native modules make an ImportError of one on loading."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            _leave(130, _INTERRUPTED)
+        cause = cause.__cause__ or cause.__context__
+    _leave(2, message)
+
+
+def _leave(code: int, message: str) -> NoReturn:
+    with contextlib.suppress(OSError):  # nobody to tell it to; the code still says it
+        click.echo(f"edgeq: {' '.join(message.split())}", err=True)
     sys.exit(code)

@@ -107,10 +107,11 @@ def verification(report: Value) -> None:
 def classified(results: Sequence[Value]) -> None:
     """One block a recording: its labels with a bar each."""
     console = _console()
+    block = "█" if console.encoding.startswith("utf") else "#"
     for result in results:
         console.print(f"[bold]{escape(result['file'])}[/]  {result['seconds']:.1f} s", soft_wrap=True)
         for entry in result["top"]:
-            bar = "█" * round(20 * entry["score"])
+            bar = block * round(20 * entry["score"])
             console.print(f"  {entry['score']:6.1%}  {bar:<20}  {escape(entry['label'])}")
 
 

@@ -14,6 +14,9 @@ import pytest
 import soundfile
 
 from edgeq import cli
+from edgeq.errors import InputError
+
+EDGEQ = [sys.executable, "-c", "from edgeq.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +201,60 @@ def test_every_mistake_is_one_line_and_exit_code_2(
     assert named.format(**places) in err
 
 
-def test_a_closed_pipe_is_no_error() -> None:
-    script = "import sys; from edgeq.cli import main; main(['models', '--json'])"
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "--json"]])
+def test_a_closed_pipe_is_no_failed_check(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([*EDGEQ, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_no_command_shows_the_help_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = edgeq(capsys)
+    assert (code, out) == (2, "")
+    assert "\n  classify " in err
+    assert "..." not in err.partition("Commands:")[2]  # every summary is whole
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(model: Path, recording: Path) -> None:
+    odd = recording.with_name("tön 音.wav")
+    recording.rename(odd)
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run([*EDGEQ, "classify", model, odd], capture_output=True, text=True, check=True, env=ascii_only)
+    assert r"t\xf6n \u97f3.wav" in done.stdout
+    assert "%  #" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_exit_code_2() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*EDGEQ, "models", "--json"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert subprocess.run([*EDGEQ, "classify", "none", "none"], stderr=full, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("kind", [InputError, ImportError])
+def test_an_interrupt_that_a_library_swallowed_is_still_one(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listing() -> None:
+        raise kind("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("edgeq.catalogue.listing", listing)
+    code, _, err = edgeq(capsys, "models")
+    assert (code, err) == (130, "edgeq: interrupted; what was finished is kept\n")
+
+
+def test_a_package_that_does_not_load_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listing() -> None:
+        raise ImportError("libsomething.so: cannot open shared object file", name="somepackage")
+
+    monkeypatch.setattr("edgeq.catalogue.listing", listing)
+    code, _, err = edgeq(capsys, "models")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "somepackage cannot be loaded (libsomething.so" in err
