@@ -129,7 +129,7 @@ def waveform(seed: int, frontend: FrontendSpec) -> np.ndarray:
     swelling), at its own level.
     """
     draw = _Draw(seed)
-    samples = max(frontend.window_samples, frontend.least_samples)
+    samples = frontend.window_samples
     seconds = np.arange(samples) / frontend.sample_rate
     sound = _noise(draw, samples, frontend.sample_rate, 0.0, frontend.sample_rate / 2) * draw.decibels(-70, -30)
     for _ in range(1 + int(3 * draw.one())):

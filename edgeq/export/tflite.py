@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.graph import ir, tflite_format
+from edgeq.graph.reference import constant
 
 # Kernels read constants in place, so the schema asks for this alignment; its Python classes don't keep it themselves.
 _ALIGNMENT = 16
@@ -215,12 +216,8 @@ def _options(op: ir.Op, result: ir.Tensor) -> object:
 
 
 def _value(tensor: ir.Tensor) -> np.ndarray:
-    """The constant as kernels read it: little-endian, batch norm's gain multiplied in."""
-    assert tensor.data is not None
-    data = tensor.data
-    if tensor.gain is not None:
-        data = data * tensor.gain.reshape(-1, *[1] * (data.ndim - 1))
-    return np.ascontiguousarray(data, np.dtype(tensor.dtype).newbyteorder("<"))
+    """The constant as kernels read it: little-endian."""
+    return np.ascontiguousarray(constant(tensor), np.dtype(tensor.dtype).newbyteorder("<"))
 
 
 def _quantization(quantization: ir.Quantization) -> schema.QuantizationParametersT:

@@ -33,7 +33,7 @@ class Tensor:
     """An edge of the graph.
 
     shape: batch first, then NHWC; batch is 1. dtype: "float32", "int8" or "int32".
-    data: the value where it is a constant. Convolution weights are OHWI (depthwise: 1HWO), dense weights (out, in).
+    data: the value where it is a constant. Convolution weights are OHWI, dense weights (out, in).
     gain: float32 (out,), on float weights only: the factor by which batch norm scales each output channel, kept apart
     so that quantization codes come from the weights as trained (the value used is data * gain). See lowering.fold.
     """

@@ -50,21 +50,26 @@ def constant(tensor: Tensor) -> np.ndarray:
 
 
 def quantize_input(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """Codes of a float input, rounded half to even as ONNX's QuantizeLinear does.
+    """Codes of a float input, by `quantize`.
 
-    x: (N, ...) NHWC. Returns int8 of the same shape; values outside the range saturate.
+    x: (N, ...) NHWC. Returns int8 of the same shape.
     Raises InputError where the graph is not quantized or x is not finite.
     """
     parameters = _quantization(graph, graph.input)
     if not np.isfinite(x).all():
         raise InputError(f"{graph.name}: input holds NaN or infinity: expected finite values")
-    codes = np.rint(x.astype(np.float32) / parameters.scale[0]) + parameters.zero_point[0]
-    return np.clip(codes, -128, 127).astype(np.int8)
+    return quantize(parameters, x)
 
 
 def dequantize_output(graph: Graph, codes: np.ndarray) -> np.ndarray:
     """Real values of output codes, float32. Raises InputError where the graph is not quantized."""
     return dequantize(_quantization(graph, graph.output), codes)
+
+
+def quantize(parameters: Quantization, x: np.ndarray) -> np.ndarray:
+    """Nearest codes of an activation's real values (one scale), int8: ties to even as in ONNX, saturated."""
+    codes = np.rint(x.astype(np.float32) / parameters.scale[0]) + parameters.zero_point[0]
+    return np.clip(codes, -128, 127).astype(np.int8)
 
 
 def dequantize(parameters: Quantization, codes: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgeq.errors import InputError
+from edgeq.graph.ir import Quantization
+from edgeq.graph.reference import dequantize, quantize
 from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
 
 
@@ -34,7 +36,7 @@ class TFLiteRuntime:
     """A .tflite model with one input (1, mels, frames, components) and one output (1, classes), both float32 or int8.
 
     The Interpreter's interface is the same in ai-edge-litert and tflite-runtime. Codes of an int8 model are taken and
-    given here: real = scale * (code - zero_point), the nearest code, ties to even, held within -128 to 127.
+    given here, by `graph.reference`.
     """
 
     def __init__(self, name: str, create: Callable[[], Any], where: str) -> None:
@@ -59,6 +61,7 @@ class TFLiteRuntime:
             raise InputError(f"{where}: shapes {shapes[0]} and {shapes[1]}, expected a batch of 1 and (1, classes)")
         if self.int8 and not all(details["quantization"][0] > 0 for details in (inputs[0], outputs[0])):
             raise InputError(f"{where}: an int8 input or output without a scale; export it again")
+        self._taken, self._given = (_quantization(details) for details in (inputs[0], outputs[0]))
         self.input_shape = as_input_shape(where, shapes[0][1:], "HWC")
         self.classes: int = shapes[1][1]
 
@@ -67,8 +70,7 @@ class TFLiteRuntime:
         check_features(features, self.input_shape)
         windows = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
         if self.int8:
-            scale, zero_point = self._input["quantization"]
-            windows = np.clip(np.rint(windows / np.float32(scale)) + zero_point, -128, 127).astype(np.int8)
+            windows = quantize(self._taken, windows)
         outputs = np.zeros((len(windows), self.classes), np.float32)
         for index in range(len(windows)):
             outputs[index] = self._run(windows[index : index + 1])
@@ -81,10 +83,12 @@ class TFLiteRuntime:
             output = self._interpreter.get_tensor(self._output["index"])[0]
         except (RuntimeError, ValueError) as error:
             raise unreadable(self._where, self.name, error) from error
-        if not self.int8:
-            return output
-        scale, zero_point = self._output["quantization"]
-        return (output.astype(np.float32) - zero_point) * np.float32(scale)
+        return dequantize(self._given, output) if self.int8 else output
+
+
+def _quantization(details: dict[str, Any]) -> Quantization:
+    scale, zero_point = details["quantization"]
+    return Quantization(np.array([scale], np.float32), np.array([zero_point], np.int32))
 
 
 @contextlib.contextmanager
