@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from edgeq.errors import InputError
 from edgeq.graph import ir
+from edgeq.graph.check import output_shape
 from edgeq.lowering.block import block_kernel
 from edgeq.lowering.fold import BatchNorm, fold
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
@@ -134,17 +135,11 @@ class _Lowering:
         else:
             kernel = block_kernel(_array(layer.weight))
         (rows, columns), (pad_rows, pad_columns) = _pair(layer.stride), _pair(layer.padding)
-        channels, in_channels, *window = kernel.shape
-        _, height, width, found = _map(x)
-        if found != in_channels:
-            raise InputError(f"{found} input channels: expected {in_channels}")
-        size = _windows((height + 2 * pad_rows, width + 2 * pad_columns), (window[0], window[1]), (rows, columns))
         name = self._name("conv")
         weight = self._constant(f"{name}.weight", kernel.transpose(0, 2, 3, 1))
-        bias = self._constant(f"{name}.bias", _bias(layer.bias, channels))
+        bias = self._constant(f"{name}.bias", _bias(layer.bias, len(kernel)))
         padding = (pad_rows, pad_rows, pad_columns, pad_columns)
-        op = ir.Conv2D((x.name, weight, bias), name, stride=(rows, columns), padding=padding)
-        return self._emit(op, (1, *size, channels))
+        return self._emit(ir.Conv2D((x.name, weight, bias), name, stride=(rows, columns), padding=padding))
 
     def batch_norm(self, node: fx.Node, layer: nn.BatchNorm2d, x: _Value) -> _Value:
         op = self._fusable(node, x)
@@ -173,7 +168,7 @@ class _Lowering:
         name = self._name("dense")
         weight = self._constant(f"{name}.weight", weights)
         bias = self._constant(f"{name}.bias", _bias(layer.bias, len(weights)))
-        return self._emit(ir.FullyConnected((x.name, weight, bias), name), (1, len(weights)))
+        return self._emit(ir.FullyConnected((x.name, weight, bias), name))
 
     def average_pool(self, node: fx.Node, layer: nn.AvgPool2d, x: _Value) -> _Value:
         if layer.ceil_mode or _pair(layer.padding) != (0, 0) or layer.divisor_override is not None:
@@ -186,10 +181,7 @@ class _Lowering:
         return self._pool(ir.MaxPool2D, layer, x)
 
     def _pool(self, kind: type[ir.AveragePool2D] | type[ir.MaxPool2D], layer: Any, x: _Value) -> _Value:
-        window, stride = _pair(layer.kernel_size), _pair(layer.stride)
-        _, height, width, channels = _map(x)
-        op = kind((x.name,), self._name("pool"), window=window, stride=stride)
-        return self._emit(op, (1, *_windows((height, width), window, stride), channels))
+        return self._emit(kind((x.name,), self._name("pool"), _pair(layer.kernel_size), _pair(layer.stride)))
 
     def relu_layer(self, node: fx.Node, layer: nn.Module, x: _Value) -> _Value:
         return self.relu(node, x)
@@ -199,13 +191,13 @@ class _Lowering:
         if isinstance(op, (ir.Conv2D, ir.FullyConnected, ir.Add)) and op.activation == ir.NONE:
             self.ops[x.name] = replace(op, activation=ir.RELU)
             return x
-        return self._emit(ir.Relu((x.name,), self._name("relu")), x.shape, x.columns)
+        return self._emit(ir.Relu((x.name,), self._name("relu")), x.columns)
 
     def tanh_layer(self, node: fx.Node, layer: nn.Module, x: _Value) -> _Value:
         return self.tanh(node, x)
 
     def tanh(self, node: fx.Node, x: _Value) -> _Value:
-        return self._emit(ir.Tanh((x.name,), self._name("tanh")), x.shape, x.columns)
+        return self._emit(ir.Tanh((x.name,), self._name("tanh")), x.columns)
 
     def mean(self, node: fx.Node, x: _Value, dim: Any, keepdim: bool = False) -> _Value:
         return self._reduce(ir.Mean, "mean", x, dim, keepdim)
@@ -219,9 +211,7 @@ class _Lowering:
         dims = tuple(d % len(x.shape) for d in ((dim,) if isinstance(dim, int) else dim))
         if keepdim or any(d < 2 for d in dims):
             raise InputError(f"over axes {dims}, keepdim {keepdim}: expected mels or frames, and the axis dropped")
-        axes = tuple(sorted(d - 1 for d in dims))
-        shape = tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
-        return self._emit(kind((x.name,), self._name(stem), axes=axes), shape)
+        return self._emit(kind((x.name,), self._name(stem), axes=tuple(sorted(d - 1 for d in dims))))
 
     def add(self, node: fx.Node, x: _Value, y: _Value) -> _Value:
         if not (isinstance(x, _Value) and isinstance(y, _Value)):
@@ -229,7 +219,7 @@ class _Lowering:
         layouts = [np.arange(v.shape[-1]) if v.columns is None else v.columns for v in (x, y)]
         if x.shape != y.shape or not np.array_equal(layouts[0], layouts[1]):
             raise InputError(f"shapes {x.shape} and {y.shape}: expected two of one shape and layout")
-        return self._emit(ir.Add((x.name, y.name), self._name("add")), x.shape, x.columns)
+        return self._emit(ir.Add((x.name, y.name), self._name("add")), x.columns)
 
     def flatten_layer(self, node: fx.Node, layer: nn.Flatten, x: _Value) -> _Value:
         return self.flatten(node, x, layer.start_dim, layer.end_dim)
@@ -242,20 +232,23 @@ class _Lowering:
         *rows, channels = x.shape[1:]
         size = int(np.prod(x.shape[1:]))
         columns = np.moveaxis(np.arange(size).reshape(channels, *rows), 0, -1).ravel()
-        return self._emit(ir.Reshape((x.name,), self._name("reshape")), (1, size), columns)
+        op = ir.Reshape((x.name,), self._name("reshape"))
+        self.ops[op.output] = op
+        return self._tensor(op.output, (1, size), columns)
 
     def _probabilities(self, x: _Value) -> _Value:
         if x.shape != (1, self.spec.classes) or x.columns is not None:
             raise InputError(f"{self.spec.family}: output of shape {x.shape}: expected {(1, self.spec.classes)} logits")
         op = ir.Softmax((x.name,), "softmax") if self.spec.output == "softmax" else ir.Logistic((x.name,), "logistic")
-        return self._emit(op, x.shape)
+        return self._emit(op)
 
     def _fusable(self, node: fx.Node, x: _Value) -> ir.Op | None:
         """The operator that made x, where this node is the only one to read it."""
         (source, *_) = node.all_input_nodes
         return self.ops.get(x.name) if len(source.users) == 1 else None
 
-    def _emit(self, op: ir.Op, shape: tuple[int, ...], columns: np.ndarray | None = None) -> _Value:
+    def _emit(self, op: ir.Op, columns: np.ndarray | None = None) -> _Value:
+        shape = output_shape(op, [self.tensors[name].shape for name in op.inputs])
         self.ops[op.output] = op
         return self._tensor(op.output, shape, columns)
 
@@ -320,20 +313,6 @@ def _finite(data: np.ndarray) -> np.ndarray:
     if not np.isfinite(data).all():
         raise InputError("weights hold NaN or infinity: the training diverged, or the checkpoint is damaged")
     return data
-
-
-def _map(x: _Value) -> tuple[int, int, int, int]:
-    if len(x.shape) != 4:
-        raise InputError(f"input of shape {x.shape}: expected a map (1, mels, frames, channels)")
-    batch, height, width, channels = x.shape
-    return batch, height, width, channels
-
-
-def _windows(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    rows, columns = ((n - w) // s + 1 for n, w, s in zip(size, window, stride, strict=True))
-    if rows < 1 or columns < 1:
-        raise InputError(f"window of {window} on a map of {size}: expected a map at least as large")
-    return rows, columns
 
 
 def _pair(value: Any) -> tuple[int, int]:
