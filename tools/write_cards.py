@@ -23,7 +23,7 @@ TABLE_BEGIN, TABLE_END = "<!-- zoo: written by tools/write_cards.py -->", "<!-- 
 WHAT = {
     "esc10-tiny": "The strong small network, real: five convolutions, mean-and-max head.",
     "esc10-qtiny": "The quaternion twin of esc10-tiny: the same widths from a quarter of the stored weights.",
-    "esc10-qnano": "Half the widths of esc10-qtiny: 7 thousand stored parameters, 3 million MACs a window.",
+    "esc10-qnano": "Half the widths of esc10-qtiny.",
     "esc10-dcase22": "The low-complexity CNN of the DCASE 2022 paper, unpruned, on ESC-10.",
     "esc10-qdcase22": "The quaternion twin of esc10-dcase22; its first dense layer is quaternion too.",
 }
@@ -168,8 +168,8 @@ def _limits(measured: dict[str, Any]) -> list[str]:
     return [
         "- It always answers with one of its ten classes: it knows no other sound, and no threshold was fitted.",
         f"- It is weakest on {weakest[0]} and {weakest[1]}.",
-        "- It was trained on 318 clean five-second clips from one web site: other microphones, rooms, distances and",
-        "  overlapping sounds were not measured.",
+        f"- It was trained on {measured['corpus']['clips']} clean five-second clips from one web site: other microphones,",
+        "  rooms, distances and overlapping sounds were not measured.",
         "- A single window is less sure than a clip; the accuracies above are of clips of five seconds.",
     ]  # fmt: skip
 
