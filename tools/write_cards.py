@@ -168,8 +168,8 @@ def _limits(measured: dict[str, Any]) -> list[str]:
     return [
         "- It always answers with one of its ten classes: it knows no other sound, and no threshold was fitted.",
         f"- It is weakest on {weakest[0]} and {weakest[1]}.",
-        f"- It was trained on {measured['corpus']['clips']} clean five-second clips from one web site: other microphones,",
-        "  rooms, distances and overlapping sounds were not measured.",
+        f"- It was trained on {measured['corpus']['clips']} clean five-second clips from one web site: other",
+        "  microphones, rooms, distances and overlapping sounds were not measured.",
         "- A single window is less sure than a clip; the accuracies above are of clips of five seconds.",
     ]  # fmt: skip
 
