@@ -21,6 +21,7 @@ from edgeq.decision import DecisionRule
 from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
 from edgeq.manifest import MANIFEST, FileRecord
+from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 
 FORMAT = 1
@@ -254,11 +255,25 @@ def find(model: str | Path) -> Bundle:
         return read(folders[model])
     if _exists(Path(model)):
         return read(model)
-    near = get_close_matches(model, folders, n=3)
+    if os.sep in model or Path(model).suffix in (".onnx", ".tflite"):
+        raise InputError(f"{model:.200}: nothing there, expected a model; check the path")
+    near = get_close_matches(model, [*folders, *registry.PRESETS], n=3)
+    if model in registry.PRESETS:
+        near = [name for name in near if name in folders]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
+    if model in registry.PRESETS:
+        raise InputError(
+            f"model {model}: an architecture, which has no weights of its own; {hint}"
+            f"Give it random ones with: edgeq export {model} -o DIR"
+        )
     raise InputError(
         f"model {model!r:.100}: {hint}The zoo has: {', '.join(folders) or 'nothing'}; or give a bundle's folder"
     )
+
+
+def is_architecture(model: str | Path) -> bool:
+    """Whether a model is the name of an architecture, of which there is no bundle that `find` would open."""
+    return str(model) in registry.PRESETS and not _exists(Path(model) / MANIFEST) and str(model) not in _zoo_folders()
 
 
 def zoo() -> list[Bundle]:
@@ -278,7 +293,8 @@ def _zoo_folders() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in filter(Path.is_dir, places):
         for folder in place.iterdir():
-            if (folder / MANIFEST).is_file():
+            # What a killed export left behind begins with a dot.
+            if not folder.name.startswith(".") and (folder / MANIFEST).is_file():
                 found.setdefault(folder.name, folder)
     return dict(sorted(found.items()))
 
@@ -348,16 +364,26 @@ def _export_path(name: str, stage: str) -> str:
     return EXPORTS[stage].format(name=manifest.checked_name(name))
 
 
+def check_place(folder: Path | str) -> None:
+    """Raises InputError where `write` would refuse to write to `folder`: better asked before the work than after."""
+    _kept(Path(folder))
+
+
 def _kept(folder: Path) -> list[Path]:
     """What a new bundle leaves standing in `folder`: all that the bundle in there does not list."""
     if not folder.exists():
         return []
     if not folder.is_dir():
         raise InputError(f"{folder}: is a file, expected a folder to write the bundle to; choose another")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder}: is the folder you work in, and would be replaced; name a new one inside it")
     entries = list(folder.iterdir())
     if entries and not any((folder / own).is_file() for own in (MANIFEST, "recipe.toml")):
         raise InputError(f"{folder}: holds files and no bundle; choose an empty or a new folder")
     listed = {MANIFEST}
     if (folder / MANIFEST).is_file():
-        listed |= set(read(folder).files)
+        try:
+            listed |= set(read(folder).files)
+        except InputError as error:
+            raise InputError(f"{folder}: holds a damaged bundle ({error}); remove it, or choose another") from error
     return [path for path in entries if path.name not in listed]

@@ -13,7 +13,6 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.errors import InputError
 from edgeq.graph import cost
 from edgeq.graph.ir import Graph
-from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 
 
@@ -51,7 +50,7 @@ def _inspect_architecture(
 ) -> dict[str, Any]:
     from edgeq.nets.count import count
 
-    if model in registry.PRESETS:
+    if bundle.is_architecture(model):
         architecture, frontend = fresh.specs(model)
     else:
         opened = bundle.find(model)

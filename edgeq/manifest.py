@@ -17,6 +17,7 @@ from edgeq.errors import InputError
 MANIFEST = "bundle.json"
 
 _MAX_FILE_BYTES = 1 << 30
+_MAX_PATH = 255
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def dump(value: Any) -> bytes:
 
 
 def record(path: str, record: Any) -> FileRecord:
-    parts = path.split("/")
-    if not path.isprintable() or "\\" in path or ":" in path or any(part in ("", ".", "..") for part in parts):
-        raise InputError(f"file {path!r}: expected a plain relative path inside the bundle; do not trust this bundle")
+    plain = path.isprintable() and len(path) <= _MAX_PATH and not {"\\", ":"} & set(path)
+    if not plain or {"", ".", ".."} & set(path.split("/")):
+        raise InputError(
+            f"file {path!r:.99}: expected a plain relative path inside the bundle; do not trust this bundle"
+        )
     valid = isinstance(record, dict) and set(record) == {"sha256", "bytes"}
     if not valid or type(record["bytes"]) is not int or not 0 <= record["bytes"] <= _MAX_FILE_BYTES:
         raise InputError(f"file {path!r}: expected sha256 and bytes (at most {_MAX_FILE_BYTES}), found {record!r:.100}")

@@ -133,6 +133,8 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     if not ready:
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
     stages = [_on_goldens(opened, stage, runtime, expected, inputs) for stage, runtime in ready.items()]
+    if expected.gate != goldens.TOP1:
+        notes.append("random weights: top-1 agreement says nothing; INT8 is judged by the SQNR of its logits")
     if data is not None:
         results, more = _on_data(opened, ready, Path(data), expected.gate == goldens.TOP1)
         stages += results
@@ -258,8 +260,6 @@ def _on_data(
     notes = [f"data: {len(clips)} clips of {folder}, compared with {reference}"]
     if known:
         notes.append(f"accuracy is over the {len(known)} clips with a known label, trained on or not")
-    if not decisive:
-        notes.append("random weights: top-1 agreement says nothing and was not judged")
     return results, notes
 
 

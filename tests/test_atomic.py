@@ -31,10 +31,30 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         atomic.write_bytes(target, b"new")
+    assert caught.value.filename == str(target)
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["file.bin"]
+
+
+def test_errors_name_the_place_asked_for(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for filename in (None, str(tmp_path / ".folder.abc" / "file"), "/elsewhere"):
+        with pytest.raises(OSError) as caught, atomic.folder(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), filename)
+        assert caught.value.filename == ("/elsewhere" if filename == "/elsewhere" else str(target))
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    with atomic.folder(link) as beside:
+        (beside / "a").write_text("1")
+    assert link.is_symlink()
+    assert names(tmp_path / "real") == ["a"]
+    assert names(tmp_path) == ["link", "real"]
 
 
 def test_a_real_full_device_is_an_os_error() -> None:

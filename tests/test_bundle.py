@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,21 @@ def test_a_front_end_that_does_not_fit_the_network_is_refused(small):
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../other/w", "a/../../b", "./a", "a//b", "a\\b", "C:w", "a\0b", "", "..", "a/", "\x1b[2J"],
+    [
+        "/etc/passwd",
+        "../other/w",
+        "a/../../b",
+        "./a",
+        "a//b",
+        "a\\b",
+        "C:w",
+        "a\0b",
+        "",
+        "..",
+        "a/",
+        "\x1b[2J",
+        "w" * 256,
+    ],
 )
 def test_a_hostile_path_is_refused(small, path):
     record = {"sha256": "0" * 64, "bytes": 1}
@@ -306,6 +321,46 @@ def test_an_unknown_name_lists_what_there_is(small, monkeypatch):
     for name in ("x" * 5000, "a\0b", "", " "):
         with pytest.raises(InputError):
             bundle.find(name)
+    with pytest.raises(InputError, match="'qtny': did you mean qtiny"):
+        bundle.find("qtny")
+    for path in ("some/where", "gone.onnx"):
+        with pytest.raises(InputError, match=f"{path}: nothing there"):
+            bundle.find(path)
+
+
+def test_an_architecture_is_no_bundle_unless_one_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bundle.is_architecture("qtiny")
+    with pytest.raises(InputError, match=r"model qtiny: an architecture.* edgeq export qtiny"):
+        bundle.find("qtiny")
+    plain(tmp_path / "qtiny")
+    assert not bundle.is_architecture("qtiny")
+    monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert not bundle.is_architecture("qtiny")
+
+
+def test_what_a_killed_export_left_is_no_model(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
+    shutil.copytree(small.folder, tmp_path / ".small.abc123")
+    assert [opened.folder.name for opened in bundle.zoo() if opened.folder.parent == tmp_path] == ["small"]
+
+
+def test_the_folder_one_works_in_is_not_replaced(small, monkeypatch):
+    inside = small.folder / "inside"
+    inside.mkdir()
+    for place in (small.folder, inside):
+        monkeypatch.chdir(place)
+        with pytest.raises(InputError, match="is the folder you work in"):
+            bundle.check_place(small.folder)
+    monkeypatch.chdir("/")
+    bundle.check_place(small.folder)
+
+
+def test_a_damaged_bundle_is_not_replaced_unasked(small):
+    (small.folder / "bundle.json").write_text("{")
+    with pytest.raises(InputError, match=r"small: holds a damaged bundle .*; remove it"):
+        bundle.check_place(small.folder)
 
 
 def test_a_folder_of_models_that_is_not_there_is_named(monkeypatch, tmp_path):

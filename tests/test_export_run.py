@@ -150,3 +150,16 @@ def test_classes_of_a_trained_model_are_fixed(exported: run.Exported, tmp_path: 
     with pytest.raises(InputError, match="trained for 10 classes"):
         run.export(exported.bundle.folder, tmp_path / "out", classes=3)
     assert bundle.read(exported.bundle.folder).architecture.classes == 10
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    monkeypatch.setattr(run, "describe", lambda _: pytest.fail("lowered the network"))
+    with pytest.raises(InputError, match="holds files and no bundle"):
+        run.export("qnano", tmp_path)
+
+
+def test_random_weights_are_called_so(exported: run.Exported) -> None:
+    assert any("random weights" in note for note in exported.report.notes)

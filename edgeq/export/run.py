@@ -24,7 +24,6 @@ from edgeq.export.onnx import to_onnx
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import cost, from_tflite, quantize
 from edgeq.graph.ir import Graph, Tensor
-from edgeq.nets import registry
 from edgeq.runtime import embedded
 
 FORMATS = ("onnx", "tflite")
@@ -91,6 +90,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = _open(model, Path(scratch) / "fresh", classes)
         destination = Path(output) if output else Path("build") / source.name
+        bundles.check_place(destination)
         graph = describe(source)
         if budget:
             _check_budget(source.name, graph, budget)
@@ -121,7 +121,7 @@ def describe(model: Bundle) -> Graph:
 
 
 def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
-    if str(model) in registry.PRESETS:
+    if bundles.is_architecture(model):
         return fresh.write(str(model), scratch, classes)
     found = bundles.find(model)
     if classes is not None and classes != found.architecture.classes:
