@@ -8,11 +8,15 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeq.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeq.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Check:
     optional: bool = False
 
     def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
         return {"check": self.name, **{key: value for key, value in asdict(self).items() if key != "name"}}
 
 
 def examine() -> list[Check]:
     """Every check, the required ones first."""
-    return [*_interpreter(), *_audio(), *_runtimes(), *_zoo(), *_extras()]
+    models, zoo = _zoo()
+    return [*_interpreter(), *_audio(), *_runtimes(models), *zoo, *_extras()]
 
 
 def _interpreter() -> Iterator[Check]:
@@ -41,61 +47,61 @@ def _interpreter() -> Iterator[Check]:
 
 
 def _audio() -> Iterator[Check]:
+    mend = "pip install --upgrade soundfile (its wheel brings libsndfile 1.1 or newer)"
+    for name, suffix in (("WAV", "WAV"), ("FLAC", "FLAC"), ("Ogg Vorbis", "OGG"), ("MP3", "MP3")):
+        yield _try(f"decode {name}", partial(_decode, suffix), mend)
+
+
+def _decode(suffix: str) -> str:
     import soundfile
 
-    tone = np.sin(np.arange(1600) * 0.1).astype(np.float32)
-    for name, suffix in (("WAV", "WAV"), ("FLAC", "FLAC"), ("Ogg Vorbis", "OGG"), ("MP3", "MP3")):
-
-        def decode(suffix: str = suffix) -> str:
-            memory = io.BytesIO()
-            soundfile.write(memory, tone, 16000, format=suffix)
-            memory.seek(0)
-            samples, _ = soundfile.read(memory)
-            return f"{len(samples)} samples written and read back by libsndfile {soundfile.__libsndfile_version__}"
-
-        yield _try(
-            f"decode {name}", decode, "pip install --upgrade soundfile (its wheel brings libsndfile 1.1 or newer)"
-        )
+    memory = io.BytesIO()
+    soundfile.write(memory, np.sin(np.arange(1600) * 0.1).astype(np.float32), 16000, format=suffix)
+    memory.seek(0)
+    samples, _ = soundfile.read(memory)
+    return f"{len(samples)} samples written and read back by libsndfile {soundfile.__libsndfile_version__}"
 
 
-def _runtimes() -> Iterator[Check]:
-    from edgeq import bundle, runtime
-
-    models = bundle.zoo()
-    mends = {
-        "onnxruntime": "pip install --upgrade onnxruntime",
-        "litert": "pip install --upgrade ai-edge-litert",
-        "torch": "pip install 'edgeq[export]'",
-        "tflite-runtime": "in its own environment (numpy below 2, Python 3.11): pip install 'edgeq[tflite-runtime]'",
-    }
-    stages = {"onnxruntime": "onnx", "litert": "tflite-int8", "torch": "torch", "tflite-runtime": "tflite-int8"}
-    for name, mend in mends.items():
-        optional = name in ("torch", "tflite-runtime")
-        if not models:
+def _runtimes(models: list[Bundle]) -> Iterator[Check]:
+    own_environment = "in its own environment (numpy below 2, Python 3.11): pip install 'edgeq[tflite-runtime]'"
+    for name, stage, mend, optional in (
+        ("onnxruntime", "onnx", "pip install --upgrade onnxruntime", False),
+        ("litert", "tflite-int8", "pip install --upgrade ai-edge-litert", False),
+        ("torch", "torch", "pip install 'edgeq[export]'", True),
+        ("tflite-runtime", "tflite-int8", own_environment, True),
+    ):
+        model = next((one for one in models if stage == "torch" or stage in one.exports), None)
+        if model is None:
             yield Check(f"run {name}", False, "no zoo model to run", "reinstall edgeq, or set EDGEQ_MODELS", optional)
-            continue
-
-        def predict(name: str = name) -> str:
-            model = runtime.open(models[0].folder, stage=stages[name], runtime=name)
-            probabilities = model.predict(np.zeros((1, *model.input_shape), np.float32))
-            total = float(probabilities.sum())
-            if not abs(total - 1) < 0.05:
-                raise InputError(f"the outputs of {models[0].name} sum to {total:.3f}, expected 1")
-            return f"{models[0].name} ({stages[name]}) runs"
-
-        yield _try(f"run {name}", predict, mend, optional)
+        else:
+            yield _try(f"run {name}", partial(_run, model, stage, name), mend, optional)
 
 
-def _zoo() -> Iterator[Check]:
+def _run(model: Bundle, stage: str, name: str) -> str:
+    from edgeq import runtime
+
+    ready = runtime.open(model, stage=stage, runtime=name)
+    probabilities = ready.predict(np.zeros((1, *ready.input_shape), np.float32))
+    if not (np.isfinite(probabilities).all() and probabilities.sum() > 0 and probabilities.max() <= 1.001):
+        raise InputError(f"what {model.name} ({stage}) gives are no probabilities")
+    return f"{model.name} ({stage}) runs"
+
+
+def _zoo() -> tuple[list[Bundle], list[Check]]:
+    """The models there are to run, and whether each is whole."""
     from edgeq import bundle
 
-    for model in bundle.zoo():
+    mend = "reinstall edgeq, or remove the folder from EDGEQ_MODELS"
+    try:
+        models = bundle.zoo()
+    except InputError as error:
+        return [], [Check("zoo", False, str(error), mend)]
 
-        def intact(model: bundle.Bundle = model) -> str:
-            bundle.check(model)
-            return f"{len(model.files)} files, every sha256 as recorded"
+    def intact(model: Bundle) -> str:
+        bundle.check(model)
+        return f"{len(model.files)} files, every sha256 as recorded"
 
-        yield _try(f"model {model.name}", intact, "reinstall edgeq, or remove the folder from EDGEQ_MODELS")
+    return models, [_try(f"model {model.name}", partial(intact, model), mend) for model in models]
 
 
 def _extras() -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_doctor_checks_what_is_installed(capsys: pytest.CaptureFixture[str]) -> 
     assert checks["decode FLAC"]["ok"]
     assert checks["numpy"]["detail"] == np.__version__
     assert code == (0 if all(check["ok"] or check["optional"] for check in checks.values()) else 1)
+
+
+def test_doctor_runs_a_model_and_survives_a_damaged_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
+    shutil.copytree(model, tmp_path / "aaa")
+    checks = {check["check"]: check for check in json.loads(edgeq(capsys, "doctor", "--json")[1])}
+    assert all(checks[name]["ok"] for name in ("run onnxruntime", "run litert", "run torch", "model qnano"))
+    (tmp_path / "aaa" / "bundle.json").write_text("{}")
+    code, out, _ = edgeq(capsys, "doctor", "--json")
+    checks = {check["check"]: check for check in json.loads(out)}
+    assert code == 1 and "bundle.json" in checks["zoo"]["detail"] and checks["decode FLAC"]["ok"]
 
 
 @pytest.mark.parametrize(
