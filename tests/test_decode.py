@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -221,6 +222,29 @@ def test_truncated_files_are_refused(tmp_path: Path, kind: str, kept: float) -> 
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     with pytest.raises(InputError, match=r"truncated|cannot be decoded|holds no samples"):
         read(path, 16_000)
+
+
+def test_the_decoder_s_own_chatter_stays_off_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, "mp3")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        read(path, 16_000)
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no text")
+def test_a_name_that_is_no_text_is_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "wav")
+    odd = path.rename(tmp_path / os.fsdecode(b"\xff\xfe.wav"))
+    assert len(read(odd, 16_000)) > 0
+
+
+def test_a_name_too_long_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long") as caught:
+        read(tmp_path / ("x" * 5000), 16_000)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])

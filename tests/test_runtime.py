@@ -273,6 +273,14 @@ def test_running_files_imports_neither_torch_nor_tensorflow(real):
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_onnxruntime_reports_to_nobody(real, tmp_path):
+    """Its telemetry, when on, marks the session in the folder for temporary files."""
+    code = f"from edgeq import runtime; runtime.open({str(real.folder)!r}, stage='onnx')"
+    quiet = {key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=quiet | {"TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_litert_refuses_leaves_nothing_else_on_stderr(real, tmp_path, capfd):
     path = tmp_path / "model.tflite"
     content = bytearray(real.export("tflite"))

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from edgeq import quiet
 from edgeq.errors import InputError
 
 SAMPLE_RATES = (1_000, 768_000)
@@ -102,7 +103,11 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The decoder of a file whose header is in order; whatever goes wrong inside is told as an InputError."""
     _check_file(path)
     try:
-        with _Forward(path) as handle:
+        # Linux has names that are no text; there the decoder takes the bytes themselves.
+        name = os.fsencode(path) if os.name == "posix" else path
+        with quiet.native_stderr():
+            handle = _Forward(name)
+        with handle:
             _check_header(path, handle)
             yield handle
     except InputError:
@@ -118,7 +123,8 @@ def _check_file(path: Path) -> None:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)[:200]!r}: cannot be opened ({error}); check path and permissions") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{str(path)[:200]!r}: cannot be opened ({reason}); check path and permissions") from error
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: a directory, expected a recording; name a file inside it")
     if not stat.S_ISREG(status.st_mode):
@@ -139,7 +145,7 @@ def _check_header(path: Path, handle: soundfile.SoundFile) -> None:
     if not 1 <= handle.channels <= MAX_CHANNELS:
         raise InputError(f"{path}: {handle.channels} channels, expected 1 to {MAX_CHANNELS}; mix it down first")
     if handle.frames < 1:
-        raise InputError(f"{path}: holds no samples; record it again")
+        raise InputError(f"{path}: holds no samples, or lacks its end; copy or record it again")
     if _cut_short(handle.extra_info, handle.channels):
         raise _truncated(path)
 
@@ -147,7 +153,7 @@ def _check_header(path: Path, handle: soundfile.SoundFile) -> None:
 def _mono(path: Path, handle: soundfile.SoundFile, seconds: float) -> Iterator[np.ndarray]:
     size = int(min(max(1.0, seconds * handle.samplerate), _MAX_BLOCK_VALUES // handle.channels))
     decoded = 0
-    while len(block := handle.read(size, dtype="float32", always_2d=True)):
+    while len(block := _read(handle, size)):
         decoded += len(block)
         samples = block[:, 0] if handle.channels == 1 else block.mean(axis=1)
         # Checked after the mix, which opposite infinities turn into NaN: nothing that is not finite gets past.
@@ -156,6 +162,11 @@ def _mono(path: Path, handle: soundfile.SoundFile, seconds: float) -> Iterator[n
         yield np.ascontiguousarray(samples)
     if decoded < handle.frames:
         raise _truncated(path, f" ({decoded} of {handle.frames} samples)")
+
+
+def _read(handle: soundfile.SoundFile, size: int) -> np.ndarray:
+    with quiet.native_stderr():
+        return handle.read(size, dtype="float32", always_2d=True)
 
 
 def _cut_short(log: str, channels: int) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from edgeq import quiet
 from edgeq.errors import InputError
 from edgeq.graph.ir import Quantization
 from edgeq.graph.reference import dequantize, quantize
@@ -43,7 +42,7 @@ class TFLiteRuntime:
         """Build the interpreter that `create` makes. Raises InputError where it does not take the file."""
         self.name = name
         try:
-            with _native_stderr_closed():
+            with quiet.native_stderr():
                 self._interpreter = create()
                 self._interpreter.allocate_tensors()
         except Exception as error:  # ValueError, RuntimeError, SystemError: whatever the binding lets through
@@ -89,24 +88,3 @@ class TFLiteRuntime:
 def _quantization(details: dict[str, Any]) -> Quantization:
     scale, zero_point = details["quantization"]
     return Quantization(np.array([scale], np.float32), np.array([zero_point], np.int32))
-
-
-@contextlib.contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Keep what LiteRT's native code writes to stderr (which delegate it made, why it failed) off the user's screen.
-
-    There is no switch for it; what matters comes as an exception.
-    """
-    try:
-        kept = os.dup(2)
-    except OSError:  # no stderr to keep clean
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -9,6 +9,7 @@ import numpy as np
 from edgeq.errors import InputError
 from edgeq.graph import from_tflite, reference
 from edgeq.graph.ir import Logistic, Softmax
+from edgeq.runtime import onnx_runtime
 from edgeq.runtime.face import missing, unreadable
 
 
@@ -47,8 +48,7 @@ def onnx_logits(content: bytes, where: str, features: np.ndarray) -> np.ndarray:
         import onnx
     except ImportError as error:
         raise missing("onnx", "pip install 'edgeq[export]'") from error
-    import onnxruntime
-
+    onnxruntime = onnx_runtime.load()
     model: Any = onnx.load_from_string(content)
     last = [node for node in model.graph.node if node.op_type in ("Softmax", "Sigmoid")]
     if not last:

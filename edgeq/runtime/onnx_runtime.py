@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 
 from edgeq.errors import InputError
 from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
+
+
+def load() -> Any:
+    """The package onnxruntime, kept from reporting to its makers. Raises InputError where it is missing.
+
+    From 1.29 on its packages for Linux, too, send what they know of the models they open, unless they are told not to
+    before they are loaded; ORT_DISABLE_TELEMETRY=0 in the environment lets them.
+    Source: github.com/microsoft/onnxruntime, pull request 27379, "Behavior and controls".
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime", "pip install onnxruntime") from error
+    return onnxruntime
 
 
 class OnnxRuntime:
@@ -16,10 +34,7 @@ class OnnxRuntime:
 
     def __init__(self, content: bytes, where: str, threads: int) -> None:
         """Load a model. Raises InputError where onnxruntime is missing, or does not take the file."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise missing("onnxruntime", "pip install onnxruntime") from error
+        onnxruntime = load()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
