@@ -67,6 +67,7 @@ def commands(context: click.Context) -> None:
 
 
 def json_option(command: Command) -> Command:
+    """The option --json, which every command has."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout, nothing else.")(command)
 
 

@@ -28,6 +28,7 @@ class DecisionRule:
             raise InputError(f"decision: kind {self.kind!r}: expected {CLIP_MEAN!r}; a newer edgeq may know it")
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values, which `from_json` takes."""
         return {"kind": self.kind}
 
     @classmethod

@@ -29,6 +29,8 @@ class FileRecord:
 
 
 def parse(where: Path, content: bytes) -> Any:
+    """A file's JSON value, without NaN and infinities. Raises InputError naming the file where it is something else."""
+
     def refuse(constant: str) -> None:
         raise ValueError(f"the constant {constant}")
 
@@ -39,6 +41,7 @@ def parse(where: Path, content: bytes) -> Any:
 
 
 def dump(value: Any) -> bytes:
+    """JSON of a value; equal values give equal bytes. Raises InputError where it is not plain JSON."""
     try:
         return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
     except (TypeError, ValueError) as error:
@@ -46,6 +49,7 @@ def dump(value: Any) -> bytes:
 
 
 def record(path: str, record: Any) -> FileRecord:
+    """The record of a listed file. Raises InputError where its path could lead out, or a field is wrong."""
     plain = path.isprintable() and len(path) <= _MAX_PATH and not {"\\", ":"} & set(path)
     if not plain or {"", ".", ".."} & set(path.split("/")):
         raise InputError(
@@ -76,12 +80,14 @@ def located(folder: Path, path: str, record: FileRecord) -> Path:
 
 
 def checked_name(name: str) -> str:
+    """The name of a bundle, which names files. Raises InputError where a file could not be called so everywhere."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InputError(f"name {name!r:.120}: expected letters, digits, '.', '_' and '-', at most 100")
     return name
 
 
 def checked_labels(labels: Sequence[Any], classes: int) -> tuple[str, ...]:
+    """The labels of a bundle. Raises InputError where they are not one a class, printable and distinct."""
     for label in labels:
         if not isinstance(label, str) or not label.strip() or not label.isprintable():
             raise InputError(f"label {label!r:.100}: expected a name that can be printed")
@@ -96,6 +102,7 @@ def checked_labels(labels: Sequence[Any], classes: int) -> tuple[str, ...]:
 
 
 def check_weights(where: str, weights: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError where there are no weights, or one is not finite float32."""
     if not weights:
         raise InputError(f"{where}: found no tensor, expected a network's weights")
     for key, value in weights.items():
@@ -106,6 +113,7 @@ def check_weights(where: str, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def checked_ranges(where: str, ranges: Any) -> dict[str, tuple[float, float]]:
+    """Activation ranges from JSON. Raises InputError where one is not [least, largest], finite and in order."""
     if not isinstance(ranges, dict):
         raise InputError(f"{where}: expected an object of tensor: [least, largest]; write the bundle again")
     for key, pair in ranges.items():

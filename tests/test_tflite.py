@@ -150,7 +150,7 @@ def test_every_geometry_of_a_convolution(
 def torch_run(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
     """The float graph in torch, NCHW between convolutions' own transpositions: the independent opinion."""
     values = {graph.input: torch.from_numpy(x)}
-    for tensor in graph.constants():
+    for tensor in (one for one in graph.tensors.values() if one.data is not None):
         data = torch.from_numpy(tensor.data)
         gain = 1 if tensor.gain is None else torch.from_numpy(tensor.gain).reshape(-1, *[1] * (data.ndim - 1))
         values[tensor.name] = data * gain

@@ -115,6 +115,7 @@ class FrontendSpec:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values, which `from_json` takes."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod

@@ -64,6 +64,7 @@ def pad(x: np.ndarray, padding: tuple[int, int, int, int], value: float) -> np.n
 
 
 def max_pool(op: MaxPool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """The same on real values and on codes, as are the next two."""
     return windows(x, op.window, op.stride).max(axis=(3, 4))
 
 

@@ -6,7 +6,7 @@ A graph is in execution order, every operator has one output, and constants are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -124,11 +124,15 @@ class Relu(Op):
 
 @dataclass(frozen=True)
 class Tanh(Op):
+    """Hyperbolic tangent of each element."""
+
     kind: ClassVar[str] = "TANH"
 
 
 @dataclass(frozen=True)
 class Logistic(Op):
+    """1 / (1 + exp(-x)) of each element."""
+
     kind: ClassVar[str] = "LOGISTIC"
 
 
@@ -176,13 +180,13 @@ class Graph:
 
     @property
     def quantized(self) -> bool:
+        """Whether it takes int8 codes; then every activation is int8."""
         return self.tensors[self.input].dtype == "int8"
 
-    def constants(self) -> Iterator[Tensor]:
-        return (tensor for tensor in self.tensors.values() if tensor.data is not None)
-
     def consumers(self, tensor: str) -> list[Op]:
+        """The operators that read a tensor."""
         return [op for op in self.ops if tensor in op.inputs]
 
     def producer(self, tensor: str) -> Op | None:
+        """The operator that writes a tensor; None for the graph's input and constants."""
         return next((op for op in self.ops if op.output == tensor), None)

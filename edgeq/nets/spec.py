@@ -40,9 +40,11 @@ class ArchitectureSpec:
             raise InputError(f"{self.family}: output {self.output!r}: expected one of {', '.join(OUTPUTS)}")
 
     def with_classes(self, classes: int) -> ArchitectureSpec:
+        """The same network for another number of classes. Raises InputError where that is below 2."""
         return replace(self, classes=classes)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values, which `from_json` takes."""
         return {**asdict(self), "widths": list(self.widths), "input_shape": list(self.input_shape)}
 
     @classmethod

@@ -25,7 +25,7 @@ class Runtime(Protocol):
         """Probabilities of windows.
 
         features: float32 (n, components, mels, frames), n from 0. Returns float32 (n, classes).
-        Raises ValueError where the features have another shape or kind, or hold NaN or infinity.
+        Raises InputError where the features have another shape or kind, or hold NaN or infinity.
         """
         ...
 
@@ -62,4 +62,5 @@ def unreadable(where: str, runtime: str, error: Exception) -> InputError:
 
 
 def missing(package: str, mend: str) -> InputError:
+    """The one line for a runtime that is not installed."""
     return InputError(f"{package} is not installed; run: {mend}")
