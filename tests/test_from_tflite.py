@@ -67,6 +67,14 @@ def set_options(index: int, **fields: object) -> Callable[[schema.ModelT], None]
     return lambda model: vars(model.subgraphs[0].operators[index].builtinOptions).update(fields)
 
 
+def both(*changes: Callable[[schema.ModelT], None]) -> Callable[[schema.ModelT], None]:
+    def change(model: schema.ModelT) -> None:
+        for one in changes:
+            one(model)
+
+    return change
+
+
 def without_options(model: schema.ModelT) -> None:
     model.subgraphs[0].operators[0].builtinOptions = None
 
@@ -85,9 +93,12 @@ def shape(*sizes: int) -> np.ndarray:
         (set_code(2, builtinCode=39, deprecatedBuiltinCode=39), "TRANSPOSE 'tanh_1': not supported"),
         (set_code(2, builtinCode=32, deprecatedBuiltinCode=32, customCode="Mine"), "CUSTOM Mine"),
         (set_code(0, version=9), "CONV_2D 'conv_1': version 9"),
+        (both(set_code(0, version=9), set_tensor(3, name="x" * 999)), r"CONV_2D 'x{60}\.\.\.': version 9"),
         (set_tensor(0, type=schema.TensorType.INT16), "INT16"),
         (set_tensor(0, type=schema.TensorType.FLOAT32), "'conv_1': 'conv_1.weight' is int8"),
-        (set_tensor(0, shapeSignature=shape(-1, 8, 10, 1)), "'input': 4 axes or a dynamic shape"),
+        (set_tensor(0, shapeSignature=shape(-1, -1, 10, 1)), r"'input': dynamic shape \[-1, -1, 10, 1\]"),
+        (set_tensor(0, shapeSignature=shape(-1, 8, 10, 1), shape=shape(2, 8, 10, 1)), "'input': dynamic shape"),
+        (set_tensor(0, shape=shape(*[1] * 9)), "'input': 9 axes"),
         (set_tensor(0, shape=shape(2, 8, 10, 1)), r"'input' of shape \(2, 8, 10, 1\): expected a batch of 1"),
         (set_tensor(0, shape=shape(1, 8, 20, 1)), r"CONV_2D 'conv_1': shape \(1, 8, 10, 4\) does not follow"),
         (set_tensor(0, isVariable=True), "variable"),
@@ -106,6 +117,12 @@ def shape(*sizes: int) -> np.ndarray:
 def test_what_a_graph_cannot_hold_is_refused_by_name(change: Callable[[schema.ModelT], None], message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_tflite.read(altered("chain", change))
+
+
+def test_a_batch_left_open_is_a_batch_of_one() -> None:
+    """What TensorFlow's converter writes of a Keras model."""
+    model = altered("chain", set_tensor(0, shapeSignature=shape(-1, 8, 10, 1)))
+    assert to_tflite(from_tflite.read(model)) == INT8_FILES["chain"]
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -16,6 +16,7 @@ from edgeq.graph import ir, model_file, tflite_format
 from edgeq.graph.check import check
 
 _MAX_RANK = 8
+_LONGEST_NAME = 60  # in an error
 _DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
 _ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
 # What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, tables that are not there,
@@ -95,9 +96,15 @@ class _Reader:
     def tensor(self, table: Any) -> ir.Tensor:
         name = _text(table.Name())
         where = f"tensor {name!r}"
-        shape = self.numbers(table, "Shape")
-        if shape.size > _MAX_RANK or (self.numbers(table, "ShapeSignature") < 0).any():
-            raise InputError(f"{where}: {shape.size} axes or a dynamic shape: expected at most {_MAX_RANK}, all fixed")
+        shape, signature = self.numbers(table, "Shape"), self.numbers(table, "ShapeSignature")
+        if shape.size > _MAX_RANK:
+            raise InputError(f"{where}: {shape.size} axes: expected at most {_MAX_RANK}")
+        # TensorFlow's converter leaves the batch open and states it as 1.
+        if (signature[1:] < 0).any() or ((signature[:1] < 0).any() and shape[:1].tolist() != [1]):
+            raise InputError(
+                f"{where}: dynamic shape {signature.tolist()}: expected fixed sizes and a batch of 1; "
+                "convert the model with a fixed input shape"
+            )
         if table.Type() not in _DTYPES:
             found = tflite_format.name_of(schema.TensorType, table.Type())
             raise InputError(f"{where}: element type {found}: expected {', '.join(_DTYPES.values())}")
@@ -141,7 +148,9 @@ class _Reader:
         if outputs.size != 1:
             raise InputError(f"operator {kind}: {outputs.size} outputs: expected one")
         result = self.at(int(outputs[0]))
-        where = f"operator {kind} {result.name!r}"
+        # TensorFlow's converter strings the names of all that it fused together.
+        name = result.name if len(result.name) <= _LONGEST_NAME else f"{result.name[:_LONGEST_NAME]}..."
+        where = f"operator {kind} {name!r}"
         if kind not in ir.OPS:
             raise InputError(f"{where}: not supported; supported are {', '.join(ir.OPS)}")
         if not 1 <= version <= tflite_format.INT8_VERSIONS[kind]:
