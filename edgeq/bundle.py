@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from edgeq.decision import DecisionRule
 from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
 from edgeq.manifest import MANIFEST, FileRecord
-from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 
 FORMAT = 1
@@ -241,69 +238,6 @@ def copy(
         exports=exports,
         gate=gate,
     )
-
-
-def find(model: str | Path) -> Bundle:
-    """Open a bundle by its folder, or by its name in the zoo: folders in EDGEQ_MODELS, then edgeq's own.
-
-    Raises InputError where there is none of that name, listing what there is.
-    """
-    if isinstance(model, Path) or _exists(Path(model) / MANIFEST):
-        return read(model)
-    folders = _zoo_folders()
-    if model in folders:
-        return read(folders[model])
-    if _exists(Path(model)):
-        return read(model)
-    if os.sep in model or Path(model).suffix in (".onnx", ".tflite"):
-        raise InputError(f"{model:.200}: nothing there, expected a model; check the path")
-    near = get_close_matches(model, [*folders, *registry.PRESETS], n=3)
-    if model in registry.PRESETS:
-        near = [name for name in near if name in folders]
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    if model in registry.PRESETS:
-        raise InputError(
-            f"model {model}: an architecture, which has no weights of its own; {hint}"
-            f"Give it random ones with: edgeq export {model} -o DIR"
-        )
-    raise InputError(
-        f"model {model!r:.100}: {hint}The zoo has: {', '.join(folders) or 'nothing'}; or give a bundle's folder"
-    )
-
-
-def is_architecture(model: str | Path) -> bool:
-    """Whether a model is the name of an architecture, of which there is no bundle that `find` would open."""
-    return str(model) in registry.PRESETS and not _exists(Path(model) / MANIFEST) and str(model) not in _zoo_folders()
-
-
-def zoo() -> list[Bundle]:
-    """The bundles of the zoo, by name. Raises InputError where one of them is not valid."""
-    return [read(folder) for folder in _zoo_folders().values()]
-
-
-def _zoo_folders() -> dict[str, Path]:
-    own = Path(__file__).parent
-    places = [Path(place) for place in os.environ.get("EDGEQ_MODELS", "").split(os.pathsep) if place]
-    for place in places:
-        if not place.is_dir():
-            raise InputError(f"EDGEQ_MODELS: {place} is not a folder; mend or unset the variable")
-    places.append(own / "models")
-    if (own.parent / "pyproject.toml").is_file():
-        places.append(own.parent / "models")
-    found: dict[str, Path] = {}
-    for place in filter(Path.is_dir, places):
-        for folder in place.iterdir():
-            # What a killed export left behind begins with a dot.
-            if not folder.name.startswith(".") and (folder / MANIFEST).is_file():
-                found.setdefault(folder.name, folder)
-    return dict(sorted(found.items()))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long for a file, or one that no file can have
-        return False
 
 
 def _from_json(folder: Path, fields: Any) -> Bundle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from edgeq import bundle, fresh
+from edgeq import fresh, zoo
 from edgeq.nets import registry
 
 COUNTS = ("parameters", "stored", "lowered", "macs", "macs_per_second")
@@ -22,7 +22,7 @@ def listing() -> list[dict[str, Any]]:
 
 def _zoo() -> list[dict[str, Any]]:
     rows = []
-    for model in bundle.zoo():
+    for model in zoo.models():
         int8 = model.exports.get("tflite-int8")
         rows.append(
             {

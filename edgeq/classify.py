@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import bundle
 from edgeq import runtime as runtimes
+from edgeq import zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
@@ -88,6 +88,6 @@ def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tupl
         if len(about.labels) != ready.classes or about.frontend.input_shape != ready.input_shape:
             raise InputError(f"{model}: its metadata does not fit its network; export it again")
         return about, ready
-    opened = model if isinstance(model, Bundle) else bundle.find(model)
+    opened = model if isinstance(model, Bundle) else zoo.find(model)
     stage = runtimes.choose_stage(opened, runtime, int8)
     return opened, runtimes.open(opened, stage=stage, runtime=runtime)

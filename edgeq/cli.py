@@ -176,9 +176,9 @@ def export_command(
 @json_option
 def verify_command(model: str, data: Path | None, as_json: bool) -> None:
     """Compare every exported file of MODEL (zoo name or bundle folder) with the network as it was trained."""
-    from edgeq import bundle, verify
+    from edgeq import verify
 
-    report = verify.verify(bundle.find(model), data=data)
+    report = verify.verify(model, data=data)
     present(report.to_json(), "verification", as_json)
     if not report.passed:
         raise CheckFailed(f"{model}: {report.failure}")

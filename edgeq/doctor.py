@@ -36,8 +36,8 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, the required ones first."""
-    models, zoo = _zoo()
-    return [*_interpreter(), *_audio(), *_runtimes(models), *zoo, *_extras()]
+    models, whole = _zoo()
+    return [*_interpreter(), *_audio(), *_runtimes(models), *whole, *_extras()]
 
 
 def _interpreter() -> Iterator[Check]:
@@ -89,11 +89,11 @@ def _run(model: Bundle, stage: str, name: str) -> str:
 
 def _zoo() -> tuple[list[Bundle], list[Check]]:
     """The models there are to run, and whether each is whole."""
-    from edgeq import bundle
+    from edgeq import bundle, zoo
 
     mend = "reinstall edgeq, or remove the folder from EDGEQ_MODELS"
     try:
-        models = bundle.zoo()
+        models = zoo.models()
     except InputError as error:
         return [], [Check("zoo", False, str(error), mend)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq import budget as budgets
-from edgeq import bundle, fresh
+from edgeq import fresh, zoo
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.errors import InputError
 from edgeq.graph import cost
@@ -50,10 +50,10 @@ def _inspect_architecture(
 ) -> dict[str, Any]:
     from edgeq.nets.count import count
 
-    if bundle.is_architecture(model):
+    if zoo.is_architecture(model):
         architecture, frontend = fresh.specs(model)
     else:
-        opened = bundle.find(model)
+        opened = zoo.find(model)
         model, architecture, frontend = opened.name, opened.architecture, opened.frontend
     architecture, frontend = _changed(architecture, frontend, classes, in_channels, clip_seconds)
     counted = count(architecture, frontend)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeq import bundle, classify
+from edgeq import classify, zoo
 from edgeq import runtime as runtimes
 from edgeq.bundle import Bundle
 from edgeq.classify import Classification
@@ -68,6 +68,6 @@ def load(model: str | Path, runtime: str | None = None, int8: bool = False, thre
     runtime: onnxruntime, litert, litert-reference, tflite-runtime or torch; by default the first that suits a file
     the bundle has, float before INT8. Raises InputError where there is no such model or runtime.
     """
-    found = bundle.find(model)
+    found = zoo.find(model)
     stage = runtimes.choose_stage(found, runtime, int8)
     return Model(found, runtimes.open(found, stage=stage, runtime=runtime, threads=threads))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import bundle as bundles
-from edgeq import goldens
+from edgeq import goldens, zoo
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
@@ -120,7 +120,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     .tflite file hold the codes of its float twin.
     Raises InputError where a file is not as recorded, or there is nothing to compare.
     """
-    opened = model if isinstance(model, Bundle) else bundles.find(model)
+    opened = model if isinstance(model, Bundle) else zoo.find(model)
     bundles.check(opened)
     expected = opened.goldens()
     inputs = goldens.inputs(expected.seeds, opened.frontend)

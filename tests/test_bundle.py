@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeq import bundle
+from edgeq import bundle, zoo
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
 from tests.bundles import LABELS, manifest_of, plain
@@ -308,42 +308,42 @@ def test_damage_anywhere_is_found_or_harmless(small, data):
 
 def test_find_takes_folders_and_names(small, monkeypatch):
     monkeypatch.setenv("EDGEQ_MODELS", str(small.folder.parent))
-    assert bundle.find(small.folder).name == "small"
-    assert bundle.find(str(small.folder)).name == "small"
-    assert bundle.find("small").folder == small.folder
-    assert "small" in [opened.name for opened in bundle.zoo()]
+    assert zoo.find(small.folder).name == "small"
+    assert zoo.find(str(small.folder)).name == "small"
+    assert zoo.find("small").folder == small.folder
+    assert "small" in [opened.name for opened in zoo.models()]
 
 
 def test_an_unknown_name_lists_what_there_is(small, monkeypatch):
     monkeypatch.setenv("EDGEQ_MODELS", str(small.folder.parent))
     with pytest.raises(InputError, match=r"'smal': did you mean small\? The zoo has: .*small"):
-        bundle.find("smal")
+        zoo.find("smal")
     for name in ("x" * 5000, "a\0b", "", " "):
         with pytest.raises(InputError):
-            bundle.find(name)
+            zoo.find(name)
     with pytest.raises(InputError, match="'qtny': did you mean qtiny"):
-        bundle.find("qtny")
+        zoo.find("qtny")
     for path in ("some/where", "gone.onnx"):
         with pytest.raises(InputError, match=f"{path}: nothing there"):
-            bundle.find(path)
+            zoo.find(path)
 
 
 def test_an_architecture_is_no_bundle_unless_one_has_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert bundle.is_architecture("qtiny")
+    assert zoo.is_architecture("qtiny")
     with pytest.raises(InputError, match=r"model qtiny: an architecture.* edgeq export qtiny"):
-        bundle.find("qtiny")
+        zoo.find("qtiny")
     plain(tmp_path / "qtiny")
-    assert not bundle.is_architecture("qtiny")
+    assert not zoo.is_architecture("qtiny")
     monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
     monkeypatch.chdir("/")
-    assert not bundle.is_architecture("qtiny")
+    assert not zoo.is_architecture("qtiny")
 
 
 def test_what_a_killed_export_left_is_no_model(small, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
     shutil.copytree(small.folder, tmp_path / ".small.abc123")
-    assert [opened.folder.name for opened in bundle.zoo() if opened.folder.parent == tmp_path] == ["small"]
+    assert [opened.folder.name for opened in zoo.models() if opened.folder.parent == tmp_path] == ["small"]
 
 
 def test_the_folder_one_works_in_is_not_replaced(small, monkeypatch):
@@ -366,4 +366,4 @@ def test_a_damaged_bundle_is_not_replaced_unasked(small):
 def test_a_folder_of_models_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path / "gone"))
     with pytest.raises(InputError, match="EDGEQ_MODELS"):
-        bundle.zoo()
+        zoo.models()

@@ -10,11 +10,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeq"
 
 FLOORS = (
-    ("errors", "atomic"),
+    ("errors", "atomic", "quiet"),
     ("audio", "nets", "graph", "budget"),
     ("lowering", "corpora", "manifest", "decision", "goldens"),
     ("bundle",),
-    ("training", "runtime", "fresh"),
+    ("zoo", "training", "runtime", "fresh"),
     ("classify", "verify", "inspection", "catalogue", "doctor"),
     ("export", "show"),
     ("model",),

@@ -8,24 +8,24 @@ import importlib.util
 import numpy as np
 import pytest
 
-from edgeq import bundle, goldens, runtime
+from edgeq import goldens, runtime, zoo
 from edgeq.errors import InputError
 
 INSTALLED = importlib.util.find_spec("tflite_runtime") is not None
 NUMPY_1 = int(importlib.metadata.version("numpy").split(".")[0]) < 2
-ZOO = [model.name for model in bundle.zoo()]
+ZOO = [model.name for model in zoo.models()]
 
 
 @pytest.mark.skipif(INSTALLED and NUMPY_1, reason="this environment has what tflite-runtime needs")
 def test_a_wrong_environment_is_refused_with_the_mend() -> None:
     with pytest.raises(InputError, match=r"edgeq\[tflite-runtime\]"):
-        runtime.open(bundle.find("esc10-qtiny").folder, stage="tflite-int8", runtime="tflite-runtime")
+        runtime.open(zoo.find("esc10-qtiny").folder, stage="tflite-int8", runtime="tflite-runtime")
 
 
 @pytest.mark.skipif(not (INSTALLED and NUMPY_1), reason="needs tflite-runtime and numpy below 2")
 @pytest.mark.parametrize("name", ZOO)
 def test_agrees_with_the_reference_kernels_on_the_goldens(name: str) -> None:
-    model = bundle.find(name)
+    model = zoo.find(name)
     answers = model.goldens()
     inputs = goldens.inputs(answers.seeds, model.frontend)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from litert import run_litert
 
-from edgeq import bundle, classify, corpora, goldens, inspection, runtime, verify
+from edgeq import classify, corpora, goldens, inspection, runtime, verify, zoo
 from edgeq.audio import decode, frontend
 from edgeq.bundle import Bundle
 from edgeq.decision import clip_scores
@@ -22,11 +22,11 @@ NAMES = ["esc10-dcase22", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest) -> Bundle:
-    return bundle.find(request.param)
+    return zoo.find(request.param)
 
 
 def test_the_zoo_is_what_the_tests_know() -> None:
-    assert set(NAMES) <= {found.name for found in bundle.zoo()}
+    assert set(NAMES) <= {found.name for found in zoo.models()}
 
 
 def test_is_whole_and_passes_its_gate(model: Bundle) -> None:
@@ -69,7 +69,7 @@ def test_metrics_are_the_measured_ones(model: Bundle) -> None:
     [("esc10-qtiny", 27_000, 128_000, 30_000_000), ("esc10-qnano", 7_500, 128_000, 3_100_000)],
 )
 def test_quaternion_models_keep_their_budget(name: str, stored: int, lowered: int, macs: int) -> None:
-    metrics = bundle.find(name).metrics
+    metrics = zoo.find(name).metrics
     assert metrics["stored"] <= stored
     assert metrics["lowered"] <= lowered
     assert metrics["macs"] <= macs
@@ -90,7 +90,7 @@ def test_tensorflows_converter_is_as_accurate_on_real_clips(name: str, esc10: Pa
     pytest.importorskip("tensorflow", reason="needs the extra tensorflow")
     from edgeq.export.keras import convert_with_tensorflow
 
-    model = bundle.find(name)
+    model = zoo.find(name)
     corpus = corpora.open(_some_clips(esc10, tmp_path, per_fold=20))
     waveforms = [decode.read(clip.path, model.frontend.sample_rate) for clip in corpus.clips]
     clips = [frontend.recording_features(waveform, model.frontend) for waveform in waveforms]

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq import budget as budgets
 from edgeq import bundle as bundles
-from edgeq import fresh, verify
+from edgeq import fresh, verify, zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
@@ -121,9 +121,9 @@ def describe(model: Bundle) -> Graph:
 
 
 def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
-    if bundles.is_architecture(model):
+    if zoo.is_architecture(model):
         return fresh.write(str(model), scratch, classes)
-    found = bundles.find(model)
+    found = zoo.find(model)
     if classes is not None and classes != found.architecture.classes:
         raise InputError(f"{found.name}: is trained for {found.architecture.classes} classes; leave out --classes")
     return found
