@@ -120,7 +120,7 @@ def inspect_command(
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of recordings.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
-@click.option("--seed", type=int, help="Another seed than the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
 @click.option("--cross-validate", is_flag=True, help="Hold out each fold in turn; gives metrics, writes no bundle.")
 @json_option
 def train_command(

@@ -10,6 +10,7 @@ import numpy as np
 from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.decision import clip_scores
+from edgeq.errors import InputError
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -31,7 +32,7 @@ def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tu
     """Mean and standard deviation of each component over the ungated windows of the training clips.
 
     logmels: (n_mels, frames) a clip. Returns (means, deviations), one a component, in the units of the log-mel; a
-    component that never varies gets deviation 1.
+    component that never varies gets deviation 1. Raises InputError where every window is gated.
     """
     count, total, squares = 0, np.zeros(spec.components), np.zeros(spec.components)
     plain = _unnormalised(spec)
@@ -41,8 +42,10 @@ def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tu
         count += heard.size // spec.components
         total += heard.sum(axis=(0, 2, 3))
         squares += (heard**2).sum(axis=(0, 2, 3))
-    mean = total / max(count, 1)
-    variance = np.maximum(squares / max(count, 1) - mean**2, 0.0)
+    if not count:
+        raise InputError(f"every window of the clips is below the gate of {spec.gate} dB; lower it in the recipe")
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0.0)
     deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
     return tuple(map(float, mean)), tuple(map(float, deviation))
 
