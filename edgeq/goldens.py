@@ -105,9 +105,8 @@ def choose(
         outputs = predict(inputs(seeds, frontend)).astype(np.float32)
         found = found or [[] for _ in range(outputs.shape[1])]
         second, first = np.partition(outputs, -2, axis=1)[:, -2:].T
-        for seed, output in zip(
-            seeds[first - second >= LEAST_MARGIN], outputs[first - second >= LEAST_MARGIN], strict=True
-        ):
+        decided = first - second >= LEAST_MARGIN
+        for seed, output in zip(seeds[decided], outputs[decided], strict=True):
             found[int(output.argmax())].append((int(seed), output))
         if all(len(answers) * len(found) >= count for answers in found):
             break
@@ -115,7 +114,7 @@ def choose(
     if total < count:
         raise InputError(
             f"goldens: the network is decisive on {total} of {_CANDIDATES} synthetic sounds, expected {count}; "
-            "train it longer, or mark it as having random weights"
+            "train it longer"
         )
     turns = sorted((turn, seed, output) for answers in found for turn, (seed, output) in enumerate(answers))
     chosen = sorted(((seed, output) for _, seed, output in turns[:count]), key=lambda pair: pair[0])

@@ -10,11 +10,11 @@ from scipy import stats
 
 from edgeq.errors import InputError
 from edgeq.lowering.block import block_kernel
+from edgeq.nets.hamilton import hamilton_product
 from edgeq.nets.quaternion import (
     QuaternionConv2d,
     QuaternionLinear,
     block_weight,
-    hamilton_product,
     quaternion_he_normal_,
     quaternion_init_,
 )

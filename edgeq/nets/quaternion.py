@@ -13,17 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeq.errors import InputError
-from edgeq.nets.hamilton import COMPONENT, SIGN, hamilton_product
-
-__all__ = [
-    "QuaternionConv2d",
-    "QuaternionLinear",
-    "block_weight",
-    "hamilton_product",
-    "quaternion_he_normal_",
-    "quaternion_init_",
-    "quaternions",
-]
+from edgeq.nets.hamilton import COMPONENT, SIGN
 
 
 class QuaternionConv2d(nn.Module):
