@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import LABELS, manifest_of, plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeq import bundle, zoo
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
-from tests.bundles import LABELS, manifest_of, plain
 
 
 @pytest.fixture

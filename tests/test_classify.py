@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import bundles
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +15,6 @@ from edgeq.audio.frontend import recording_features
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.graph import reference
-from tests import bundles
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import FRONTEND, QUATERNION_FRONTEND
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,6 @@ from edgeq import goldens
 from edgeq.audio.frontend import PRESETS, recording_features, with_derivatives
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
-from tests.bundles import FRONTEND, QUATERNION_FRONTEND
 
 
 def test_the_bits_of_a_seed_never_change():
@@ -51,11 +52,13 @@ def test_any_seed_gives_a_finite_audible_sound(seed, name):
 
 def test_a_fresh_process_makes_the_same_inputs():
     code = (
-        "import hashlib; from edgeq import goldens; from tests.bundles import FRONTEND;"
+        "import hashlib; from edgeq import goldens; from bundles import FRONTEND;"
         "print(hashlib.sha256(goldens.inputs(range(4), FRONTEND).tobytes()).hexdigest())"
     )
-    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert fresh == hashlib.sha256(goldens.inputs(range(4), FRONTEND).tobytes()).hexdigest()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    assert done.stdout.strip() == hashlib.sha256(goldens.inputs(range(4), FRONTEND).tobytes()).hexdigest()
 
 
 def brightness(sharpness):

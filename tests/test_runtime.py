@@ -4,6 +4,7 @@ import sys
 import types
 from dataclasses import replace
 
+import bundles
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,6 @@ from edgeq import bundle, runtime
 from edgeq.errors import InputError
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import reference
-from tests import bundles
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["real", "quaternion"])

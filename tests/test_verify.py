@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+import bundles
 import numpy as np
 import pytest
 import soundfile
@@ -20,7 +21,6 @@ from edgeq.goldens import Goldens
 from edgeq.graph import fidelity, reference
 from edgeq.graph.ir import Conv2D, FullyConnected, Quantization
 from edgeq.runtime.logits import onnx_logits, tflite_logits
-from tests import bundles
 
 FLOAT, INT8, RANGES = bundles.graphs()
 GOOD = bundles.files(FLOAT, INT8)
