@@ -236,11 +236,13 @@ def _describe(error: OSError) -> str:
 
 def _leave_wrong(error: Exception, message: str) -> NoReturn:
     """Leave for a mistake in the input, if it is not a Ctrl-C: native modules make an ImportError of one on loading."""
+    chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
-            _leave(130, _INTERRUPTED)
+    while cause is not None and cause not in chain:  # an error may be raised from itself
+        chain.append(cause)
         cause = cause.__cause__ or cause.__context__
+    if any(isinstance(one, KeyboardInterrupt) for one in chain):
+        _leave(130, _INTERRUPTED)
     _leave(2, message)
 
 

@@ -261,6 +261,18 @@ def test_an_interrupt_that_a_library_swallowed_is_still_one(
     assert (code, err) == (130, "edgeq: interrupted; what was finished is kept\n")
 
 
+def test_an_error_raised_from_itself_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listing() -> None:
+        error = InputError("wrong")
+        raise error from error
+
+    monkeypatch.setattr("edgeq.catalogue.listing", listing)
+    code, _, err = edgeq(capsys, "models")
+    assert (code, err) == (2, "edgeq: wrong\n")
+
+
 def test_a_package_that_does_not_load_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
