@@ -35,8 +35,8 @@ EXPORTS = {
 Ranges = Mapping[str, tuple[float, float]]
 
 _FIELDS = {
-    "format", "name", "architecture", "frontend", "labels", "decision", "provenance", "licence", "metrics",
-    "exports", "files",
+    "format": int, "name": str, "licence": str, "labels": list, "architecture": dict, "frontend": dict,
+    "decision": dict, "provenance": dict, "metrics": dict, "exports": dict, "files": dict,
 }  # fmt: skip
 _MAX_MANIFEST_BYTES = 4 << 20
 
@@ -83,12 +83,10 @@ class Bundle:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The torch state dict, float32: each quaternion component once. Raises InputError where it is damaged."""
-        place = self.folder / WEIGHTS
+        place, content = self.folder / WEIGHTS, self.file(WEIGHTS)
         try:
-            weights = load(self.file(WEIGHTS))
+            weights = load(content)
         except (SafetensorError, ValueError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{place}: not a safetensors file ({error}); write the bundle again") from error
         manifest.check_weights(str(place), weights)
         return weights
@@ -247,13 +245,10 @@ def _from_json(folder: Path, fields: Any) -> Bundle:
         raise InputError(
             f"format {fields['format']!r}: this edgeq reads {FORMAT}; upgrade edgeq or write the bundle again"
         )
-    unknown, missing = set(fields) - _FIELDS, _FIELDS - set(fields)
+    unknown, missing = set(fields) - set(_FIELDS), set(_FIELDS) - set(fields)
     if unknown or missing:
         raise InputError(f"unknown fields {sorted(unknown)}, missing fields {sorted(missing)}; restore the bundle")
-    for key, kind in (
-        ("name", str), ("licence", str), ("labels", list), ("architecture", dict), ("frontend", dict),
-        ("decision", dict), ("provenance", dict), ("metrics", dict), ("exports", dict), ("files", dict),
-    ):  # fmt: skip
+    for key, kind in _FIELDS.items():
         if not isinstance(fields[key], kind):
             raise InputError(f"{key} is {type(fields[key]).__name__}, expected {kind.__name__}; restore the bundle")
     architecture, frontend = _spec(ArchitectureSpec, fields["architecture"]), _spec(FrontendSpec, fields["frontend"])

@@ -25,6 +25,7 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8")
 """Forms of one network, from what was trained to what is deployed."""
 
+_FILES = {".onnx": "onnx", ".tflite": "tflite"}
 _FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch")
 _INT8 = ("tflite-int8", "onnx-int8")
 
@@ -69,9 +70,6 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
     suited = f" that {runtime} runs" if runtime else ""
     option = " --int8" if int8 else ""
     raise InputError(f"{opened.folder}: has no {kind}{suited}; run: edgeq export {opened.folder}{option}")
-
-
-_FILES = {".onnx": "onnx", ".tflite": "tflite"}
 
 
 def _check_name(runtime: str | None) -> None:
