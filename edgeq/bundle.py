@@ -103,10 +103,8 @@ class Bundle:
         """What `verify` needs. Raises InputError where the bundle has none, or they are of another network."""
         if GOLDENS not in self.files:
             raise InputError(f"{self.folder}: has no {GOLDENS}; write the bundle again with goldens")
-        try:
+        with naming(self.folder / GOLDENS):
             goldens = Goldens.from_bytes(self.file(GOLDENS))
-        except InputError as error:
-            raise naming(self.folder / GOLDENS, error) from error
         if goldens.outputs.shape[1] != self.architecture.classes:
             raise InputError(
                 f"{self.folder / GOLDENS}: {goldens.outputs.shape[1]} classes, expected {self.architecture.classes}"
@@ -130,10 +128,8 @@ def read(folder: Path | str) -> Bundle:
         content = handle.read(_MAX_MANIFEST_BYTES + 1)
     if len(content) > _MAX_MANIFEST_BYTES:
         raise InputError(f"{place}: over {_MAX_MANIFEST_BYTES >> 20} MiB, expected a few KiB; restore the bundle")
-    try:
+    with naming(place):
         bundle = _from_json(folder, manifest.parse(place, content))
-    except InputError as error:
-        raise naming(place, error) from error
     for path, record in bundle.files.items():
         manifest.located(folder, path, record)
     return bundle

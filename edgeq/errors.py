@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,7 +15,12 @@ class CheckFailed(Exception):
     """A check ran to its end and failed (parity gate, budget). Exit code 1."""
 
 
-def naming(place: Path | str, error: InputError) -> InputError:
-    """The same error, beginning with the file it is about where it does not name it yet."""
-    message = str(error)
-    return error if message.startswith(f"{place}:") else InputError(f"{place}: {message}")
+@contextlib.contextmanager
+def naming(place: Path | str) -> Iterator[None]:
+    """Let an InputError from inside begin with the file it is about, where it does not yet."""
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith(f"{place}:"):
+            raise
+        raise InputError(f"{place}: {error}") from error

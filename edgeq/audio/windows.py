@@ -11,7 +11,7 @@ import numpy as np
 from edgeq.audio import decode
 from edgeq.audio.frontend import FrontendSpec, features, gated
 from edgeq.audio.stream import WindowStream
-from edgeq.errors import InputError, naming
+from edgeq.errors import naming
 
 _BATCH = 64
 
@@ -31,12 +31,10 @@ class Windows:
 def windows(path: Path | str, spec: FrontendSpec) -> Iterator[Windows]:
     """Network inputs of a recording of any length, in bounded memory. Raises InputError naming the recording."""
     stream = WindowStream(spec)
-    try:
+    with naming(path):
         for block in decode.blocks(path, spec.sample_rate):
             yield from _batches(stream.push(block), len(block), spec)
         yield from _batches(stream.finish(), 0, spec)
-    except InputError as error:
-        raise naming(path, error) from error
 
 
 def _batches(logmels: np.ndarray, samples: int, spec: FrontendSpec) -> Iterator[Windows]:

@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
 from edgeq.decision import DecisionRule
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,8 @@ def _metadata(content: bytes, where: str) -> Mapping[str, str]:
     if content[4:8] == b"TFL3":
         from edgeq.graph import from_tflite
 
-        try:
+        with naming(where):
             return from_tflite.read(content).metadata
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
     from edgeq.runtime.onnx_runtime import OnnxRuntime
 
     return OnnxRuntime(content, where, 1).metadata

@@ -17,7 +17,7 @@ from edgeq import atomic
 from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.corpora import Corpus
-from edgeq.errors import InputError, naming
+from edgeq.errors import naming
 
 Progress = Callable[[int, int], None]
 
@@ -57,11 +57,9 @@ def corpus_maps(
         return maps
     logmels: list[tuple[np.ndarray, ...]] = []
     for i, clip in enumerate(corpus.clips):
-        try:
+        with naming(clip.path):
             waveform = decode.read(clip.path, spec.sample_rate)
             logmels.append(tuple(frontend.logmel(at_speed(waveform, speed, spec), spec) for speed in speeds))
-        except InputError as error:
-            raise naming(clip.path, error) from error
         if progress is not None:
             progress(i + 1, len(corpus.clips))
     maps = CorpusMaps(speeds, tuple(zip(*logmels, strict=True)))

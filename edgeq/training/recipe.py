@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgeq import bundle, corpora, goldens, manifest
 from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.corpora import Corpus, metrics
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.nets import registry
 from edgeq.nets.count import totals
 from edgeq.nets.spec import ArchitectureSpec
@@ -66,10 +66,8 @@ def read(path: Path | str) -> Recipe:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error}); mend that line") from error
-    try:
+    with naming(path):
         return replace(_from_table(table), sha256=hashlib.sha256(content).hexdigest())
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def run(
