@@ -66,13 +66,22 @@ def test_imports_run_down(path):
     assert not upwards, f"{path.name} is on floor {FLOOR[room(path)]} and imports {sorted(upwards)}"
 
 
-def test_only_some_modules_import_torch_at_once():
-    at_once = {
+def importers(package: str, everywhere: bool = True) -> set[str]:
+    """Modules that import a package or something in it."""
+    return {
         path.relative_to(PACKAGE).as_posix()
         for path in modules()
-        if any(name.split(".")[0] == "torch" for name in imported(path, everywhere=False))
+        if any(f"{name}.".startswith(f"{package}.") for name in imported(path, everywhere))
     }
-    assert at_once == TORCH
+
+
+def test_torch_is_imported_where_networks_are_built_and_trained_only():
+    assert importers("torch", everywhere=False) == TORCH
+    assert importers("torch") == TORCH | {"nets/registry.py", "runtime/torch.py", "fresh.py"}
+
+
+def test_only_the_command_line_asks_for_training():
+    assert {name for name in importers("edgeq.training") if not name.startswith("training/")} == {"cli.py"}
 
 
 def test_what_a_small_computer_uses_never_imports_training_or_the_extras():
