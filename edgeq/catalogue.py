@@ -6,8 +6,12 @@ import importlib.util
 from typing import Any
 
 from edgeq import fresh, zoo
+from edgeq.bundle import Bundle
+from edgeq.errors import InputError
+from edgeq.manifest import MANIFEST
 from edgeq.nets import registry
 
+ACCURACY = ("mean", "low", "high", "seeds")
 COUNTS = ("parameters", "stored", "lowered", "macs", "macs_per_second")
 
 
@@ -28,12 +32,26 @@ def _zoo() -> list[dict[str, Any]]:
             {
                 "name": model.name,
                 "kind": "zoo",
-                **{key: model.metrics.get(key) for key in COUNTS},
-                "accuracy": model.metrics.get("accuracy"),
+                **{key: _number(model, key, model.metrics.get(key)) for key in COUNTS},
+                "accuracy": _accuracy(model),
                 "int8_bytes": model.files[int8].bytes if int8 else None,
             }
         )
     return rows
+
+
+def _accuracy(model: Bundle) -> Any:
+    found = model.metrics.get("accuracy")
+    if not isinstance(found, dict):
+        return _number(model, "accuracy", found)
+    return {key: _number(model, f"accuracy.{key}", found.get(key, "missing")) for key in ACCURACY}
+
+
+def _number(model: Bundle, key: str, value: Any) -> Any:
+    if value is not None and type(value) not in (int, float):
+        place = model.folder / MANIFEST
+        raise InputError(f"{place}: metrics: {key} is {value!r:.100}, expected a number; write the bundle again")
+    return value
 
 
 def _architectures() -> list[dict[str, Any]]:

@@ -120,7 +120,7 @@ def checks(rows: Sequence[Value]) -> None:
     table = _table("", "check", "found", "mend")
     for row in rows:
         mark = "[green]ok[/]" if row["ok"] else "[yellow]--[/]" if row.get("optional") else "[red]NO[/]"
-        table.add_row(mark, row["check"], escape(row["detail"]), escape(row["mend"]))
+        table.add_row(mark, row["check"], escape(row["detail"]), "" if row["ok"] else escape(row["mend"]))
     _console().print(table)
 
 

@@ -27,7 +27,7 @@ def find(model: str | Path) -> Bundle:
         return bundle.read(model)
     if os.sep in model or Path(model).suffix in (".onnx", ".tflite"):
         raise InputError(f"{model:.200}: nothing there, expected a model; check the path")
-    known = folders if model in registry.PRESETS else [*folders, *registry.PRESETS]
+    known = folders if model in registry.PRESETS else {**folders, **registry.PRESETS}
     near = get_close_matches(model, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     if model in registry.PRESETS:

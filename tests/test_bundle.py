@@ -336,6 +336,8 @@ def test_an_architecture_is_no_bundle_unless_one_has_its_name(tmp_path, monkeypa
     plain(tmp_path / "qtiny")
     assert not zoo.is_architecture("qtiny")
     monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
+    with pytest.raises(InputError, match="did you mean qtiny or tiny"):  # once, though it is both
+        zoo.find("qtny")
     monkeypatch.chdir("/")
     assert not zoo.is_architecture("qtiny")
 

@@ -103,6 +103,26 @@ def test_models_lists_zoo_and_architectures(capsys: pytest.CaptureFixture[str]) 
     assert edgeq(capsys, "models")[0] == 0
 
 
+@pytest.mark.parametrize(
+    "metrics", [{"stored": "many"}, {"macs": [1]}, {"accuracy": "high"}, {"accuracy": {"mean": 0.9, "low": 0.8}}]
+)
+def test_metrics_that_are_no_numbers_are_named(
+    metrics: dict[str, Any],
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(model, tmp_path / "odd")
+    manifest = tmp_path / "odd" / "bundle.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"metrics": metrics}))
+    monkeypatch.setenv("EDGEQ_MODELS", str(tmp_path))
+    code, out, err = edgeq(capsys, "models")
+    assert (code, out) == (2, "")
+    assert f"metrics: {next(iter(metrics))}" in err
+    assert str(manifest) in err
+
+
 def test_inspect_counts_architectures_bundles_and_files(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = as_json(capsys, "inspect", "qnano", "--budget", "dcase2022")
     assert set(report) == {"name", "parameters", "macs", "macs_per_second", "layers", "budget"}
