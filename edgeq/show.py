@@ -23,12 +23,12 @@ def models(rows: Sequence[Value]) -> None:
         table.add_row(f"[bold]{heading}[/]")
         for row in (row for row in rows if row["kind"] == kind):
             counts = (_count(row[key]) for key in ("stored", "lowered", "macs"))
-            table.add_row(f"  {row['name']}", *counts, _bytes(row.get("int8_bytes")), _accuracy(row.get("accuracy")))
+            table.add_row(f"  {row['name']}", *counts, _bytes(row.get("int8_bytes")), _spread(row.get("accuracy")))
         table.add_section()
     console = _console()
     console.print(table)
-    console.print("[dim]stored: each quaternion component once; lowered: as real convolutions, what budgets judge;[/]")
-    console.print("[dim]MACs: of one inference; accuracy: cross-validated, INT8, its 95 % interval over seeds[/]")
+    console.print("[dim]stored: each quaternion component once; lowered: as real convolutions[/]")
+    console.print("[dim]MACs: of one inference; accuracy: cross-validated, INT8, 95 % over seeds[/]")
 
 
 def inspection(report: Value) -> None:
@@ -155,6 +155,13 @@ def _accuracy(value: float | Value | None) -> str:
         low, high = value["low"], value["high"]
         return f"{value['mean']:.1%} ({low:.1%} to {high:.1%}, {value['seeds']} seeds)"
     return f"{value:.1%}"
+
+
+def _spread(value: float | Value | None) -> str:
+    """An accuracy in few characters: half of its interval instead of both ends."""
+    if isinstance(value, Mapping):
+        return f"{value['mean']:.1%} ±{max(value['high'] - value['mean'], value['mean'] - value['low']):.1%}"
+    return _accuracy(value)
 
 
 def _plain(value: object) -> str:

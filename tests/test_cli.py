@@ -304,3 +304,16 @@ def test_a_package_that_does_not_load_is_one_line(
     assert code == 2
     assert err.count("\n") == 1
     assert "somepackage cannot be loaded (libsomething.so" in err
+
+
+def test_names_of_models_are_whole_in_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracy = {"mean": 0.928, "low": 0.901, "high": 0.955, "seeds": 3}
+    counts = {"stored": 102_746, "lowered": 102_746, "macs": 10_175_424, "int8_bytes": 115_600}
+    row = {"name": "esc10-qdcase22", "kind": "zoo", "accuracy": accuracy, **counts}
+    monkeypatch.setattr("edgeq.catalogue.listing", lambda: [row])
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = edgeq(capsys, "models")
+    [line] = [line for line in out.splitlines() if "esc10-qdcase22" in line]
+    assert line.rstrip().endswith("92.8% ±2.7%")
