@@ -10,7 +10,7 @@ from typing import Any
 from edgeq import budget as budgets
 from edgeq import fresh, zoo
 from edgeq.audio.frontend import FrontendSpec
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.graph import cost
 from edgeq.graph.ir import Graph
 from edgeq.nets.spec import ArchitectureSpec
@@ -56,7 +56,8 @@ def _inspect_architecture(
         opened = zoo.find(model)
         model, architecture, frontend = opened.name, opened.architecture, opened.frontend
     architecture, frontend = _changed(architecture, frontend, classes, in_channels, clip_seconds)
-    counted = count(architecture, frontend)
+    with naming(model):
+        counted = count(architecture, frontend)
     return {
         "name": model,
         "parameters": counted.parameters,

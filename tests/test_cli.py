@@ -103,6 +103,21 @@ def test_models_lists_zoo_and_architectures(capsys: pytest.CaptureFixture[str]) 
     assert edgeq(capsys, "models")[0] == 0
 
 
+def test_an_architecture_that_there_is_not_is_named_with_its_bundle(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(model, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["architecture"]["family"] = "resnet"
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    for command in ("verify", "export", "inspect"):
+        code, _, err = edgeq(capsys, command, folder)
+        assert code == 2
+        assert err.startswith("edgeq: qnano: " if command == "inspect" else f"edgeq: {folder / 'bundle.json'}: ")
+        assert "family 'resnet'" in err
+
+
 @pytest.mark.parametrize(
     "metrics", [{"stored": "many"}, {"macs": [1]}, {"accuracy": "high"}, {"accuracy": {"mean": 0.9, "low": 0.8}}]
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeq.bundle import WEIGHTS, Bundle
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
+from edgeq.manifest import MANIFEST
 from edgeq.runtime.face import check_features, missing
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def network(opened: Bundle) -> nn.Module:
 
     where = opened.folder / WEIGHTS
     weights = {name: torch.from_numpy(value.copy()) for name, value in opened.weights().items()}
-    built = registry.build(opened.architecture)
+    with naming(opened.folder / MANIFEST):
+        built = registry.build(opened.architecture)
     try:
         found = built.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # a tensor of another shape
