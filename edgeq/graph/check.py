@@ -1,4 +1,4 @@
-"""Is a Graph well formed: what readers of foreign files ask before anybody runs what they read."""
+"""What shape each operator gives, and whether a Graph is well formed: asked of every graph that comes from a file."""
 
 from __future__ import annotations
 
