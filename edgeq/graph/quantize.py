@@ -6,7 +6,8 @@ ties to even; that is symmetric in sign, so a filter and its negative hold the s
 
 Codes of a filter come from its weights as trained. Batch norm's gain multiplies the filter's scale by its magnitude and
 flips the codes by its sign, so the four rows of a quaternion filter hold the same codes up to sign and order whatever
-their gains, and quaternion weights can be stored once without loss.
+their gains, and quaternion weights can be stored once without loss. Only rows next to nothing are an exception, see
+`quantize`.
 Source: TensorFlow Lite 8-bit quantization specification.
 """
 
