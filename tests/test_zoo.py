@@ -15,6 +15,8 @@ from edgeq.bundle import Bundle
 from edgeq.decision import clip_scores
 from edgeq.export import run
 from edgeq.graph import from_tflite, reference
+from edgeq.graph.ir import Conv2D
+from edgeq.nets.hamilton import COMPONENT, SIGN
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["esc10-dcase22", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-tiny"]
@@ -73,6 +75,22 @@ def test_quaternion_models_keep_their_budget(name: str, stored: int, lowered: in
     assert metrics["stored"] <= stored
     assert metrics["lowered"] <= lowered
     assert metrics["macs"] <= macs
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("esc10-q")])
+def test_quaternion_rows_hold_the_same_codes(name: str) -> None:
+    """Every convolution is the Hamilton block of its first row's codes, but for the signs of batch norm's gains."""
+    graph = from_tflite.read(zoo.find(name).export("tflite-int8"))
+    kernels = [graph.tensors[op.inputs[1]].data for op in graph.ops if isinstance(op, Conv2D)]
+    assert len(kernels) >= 3
+    for kernel in kernels:
+        assert kernel is not None
+        rows = kernel.reshape(4, len(kernel) // 4, -1, 4, kernel.shape[3] // 4).astype(int)
+        first = rows[0] * np.array(SIGN[0])[:, None]
+        for row, parts, signs in zip(rows, COMPONENT, SIGN, strict=True):
+            expected = first[:, :, list(parts)] * np.array(signs)[:, None]
+            equal, opposite = ((row == turned).all(axis=(1, 2, 3)) for turned in (expected, -expected))
+            assert (equal | opposite).all()
 
 
 @pytest.mark.slow
