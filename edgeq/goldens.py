@@ -31,7 +31,7 @@ class Goldens:
     """Seeds of synthetic inputs and the float network's answers.
 
     seeds: int64 (n,). outputs: probabilities, float32 (n, classes). gate: what INT8 stages are judged by: "top1"
-    agreement, or "sqnr" of the logits where the network has random weights and decides nothing.
+    agreement, or "sqnr" of the logits where the network is undecided: random weights, or hardly trained.
     """
 
     seeds: np.ndarray
@@ -92,13 +92,11 @@ def choose(
 
     predict: features (n, components, mels, frames) to probabilities (n, classes). With `decisive`, only seeds count on
     which the two largest probabilities lie LEAST_MARGIN apart, taken in turn from the classes that the network
-    answers, so that they spread as far as synthetic sounds reach; otherwise (random weights) the first seeds are taken
-    and the gate is the SQNR of the logits.
-    Raises InputError where too few of the candidates are decisive: the network is hardly trained.
+    answers, so that they spread as far as synthetic sounds reach. Where fewer than `count` of the candidates are, or
+    without `decisive` (random weights), the first seeds are taken and the gate is the SQNR of the logits.
     """
     if not decisive:
-        seeds = np.arange(count, dtype=np.int64)
-        return Goldens(seeds, predict(inputs(seeds, frontend)).astype(np.float32), SQNR)
+        return _undecided(predict, frontend, count)
     found: list[list[tuple[int, np.ndarray]]] = []
     for start in range(0, _CANDIDATES, _BATCH):
         seeds = np.arange(start, start + _BATCH)
@@ -110,15 +108,16 @@ def choose(
             found[int(output.argmax())].append((int(seed), output))
         if all(len(answers) * len(found) >= count for answers in found):
             break
-    total = sum(map(len, found))
-    if total < count:
-        raise InputError(
-            f"goldens: the network is decisive on {total} of {_CANDIDATES} synthetic sounds, expected {count}; "
-            "train it longer"
-        )
+    if sum(map(len, found)) < count:
+        return _undecided(predict, frontend, count)
     turns = sorted((turn, seed, output) for answers in found for turn, (seed, output) in enumerate(answers))
     chosen = sorted(((seed, output) for _, seed, output in turns[:count]), key=lambda pair: pair[0])
     return Goldens(np.array([seed for seed, _ in chosen], np.int64), np.stack([output for _, output in chosen]))
+
+
+def _undecided(predict: Callable[[np.ndarray], np.ndarray], frontend: FrontendSpec, count: int) -> Goldens:
+    seeds = np.arange(count, dtype=np.int64)
+    return Goldens(seeds, predict(inputs(seeds, frontend)).astype(np.float32), SQNR)
 
 
 def waveform(seed: int, frontend: FrontendSpec) -> np.ndarray:

@@ -31,7 +31,7 @@ INT8_AGREEMENT = 0.98
 """Least top-1 agreement of INT8 stages; float stages agree always."""
 
 LOGIT_SQNR_DB = 25.0
-"""Least logit SQNR of INT8 stages of a network with random weights."""
+"""Least logit SQNR of INT8 stages of a network that is undecided: random weights, or hardly trained."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     On goldens: with the stored outputs of the network as trained. With `data`, a folder of recordings, also clip by
     clip with torch (or the first float file, where torch is not installed), and with the labels where they are known.
     Float stages pass at 100 % top-1 agreement and FLOAT_MAX_ABS_ERROR, INT8 ones at INT8_AGREEMENT, or LOGIT_SQNR_DB
-    where the network has random weights; each file must also say the bundle's labels and front end, and the INT8
+    where the network is undecided; each file must also say the bundle's labels and front end, and the INT8
     .tflite file hold the codes of its float twin.
     Raises InputError where a file is not as recorded, or there is nothing to compare.
     """
@@ -135,7 +135,9 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
     stages = [_on_goldens(opened, stage, runtime, expected, inputs) for stage, runtime in ready.items()]
     if expected.gate != goldens.TOP1:
-        notes.append("random weights: top-1 agreement says nothing; INT8 is judged by the SQNR of its logits")
+        notes.append(
+            "the network is undecided (random weights?): top-1 agreement says nothing, INT8 is judged by logit SQNR"
+        )
     if data is not None:
         results, more = _on_data(opened, ready, Path(data), expected.gate == goldens.TOP1)
         stages += results
