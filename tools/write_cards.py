@@ -125,27 +125,26 @@ def _costs(model: Bundle) -> list[str]:
 
 
 def _accuracy(measured: dict[str, Any]) -> list[str]:
-    def line(name: str, value: dict[str, float]) -> str:
-        seeds = f"mean of {value['seeds']} seeds"
-        return f"| {name} | {value['mean']:.2%} | {value['low']:.2%} to {value['high']:.2%} | {seeds} |"
+    def line(name: str, value: dict[str, Any]) -> str:
+        low, high = value["over_seeds"]
+        return f"| {name} | {value['mean']:.1%} | {value['low']:.1%} to {value['high']:.1%} | {low:.1%} to {high:.1%} |"
 
     seeds = measured["per_seed"]
     each = ", ".join(f"{one['accuracy']:.2%}" for one in seeds.values())
-    wilson = next(iter(seeds.values()))["interval"]
     machine = measured["machine"]
     return [
-        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips.",
+        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips, mean",
+        f"of {len(seeds)} seeds.",
         "",
-        "| | accuracy | 95 % interval (Student, over seeds) | |",
-        "|---|---:|---:|---|",
+        "| | accuracy | 95 % interval over clips (Wilson) | over seeds (Student) |",
+        "|---|---:|---:|---:|",
         line("INT8", measured["accuracy"]),
         line("float", measured["accuracy_float"]),
         "",
-        f"INT8 by seed: {each}. The clips themselves leave more doubt than the seeds: 95 % of one seed's interval over",
-        f"clips is {wilson['low']:.2%} to {wilson['high']:.2%} (Wilson). Float and INT8 give the same label on",
-        f"{measured['agreement']:.2%} of clips; log loss {measured['log_loss_float']:.3f} float,",
-        f"{measured['log_loss_int8']:.3f} INT8. Runs: {machine['processor']}, one thread, torch",
-        f"{measured['versions']['torch']}, {measured['precision']}, {measured['cpu_seconds_per_run']:.0f} CPU s each.",
+        f"INT8 by seed: {each}. Float and INT8 give the same label on {measured['agreement']:.2%} of clips; log loss",
+        f"{measured['log_loss_float']:.3f} float, {measured['log_loss_int8']:.3f} INT8. Each run:",
+        f"{machine['processor']}, one thread, torch {measured['versions']['torch']}, {measured['precision']},",
+        f"{measured['cpu_seconds_per_run']:.0f} CPU seconds.",
         "",
         "By class, INT8: " + ", ".join(f"{_words(name)} {value:.0%}" for name, value in _by_class(measured)) + ".",
     ]
