@@ -28,7 +28,7 @@ def models(rows: Sequence[Value]) -> None:
     console = _console()
     console.print(table)
     console.print("[dim]stored: each quaternion component once; lowered: as real convolutions[/]")
-    console.print("[dim]MACs: of one inference; accuracy: cross-validated, INT8, 95 % over seeds[/]")
+    console.print("[dim]MACs: of one inference; accuracy: cross-validated, INT8, 95 % over clips[/]")
 
 
 def inspection(report: Value) -> None:

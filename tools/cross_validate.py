@@ -110,7 +110,7 @@ def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, 
         "accuracy": _over_seeds(by_seed, "accuracy"),
         "accuracy_float": _over_seeds(by_seed, "accuracy_float"),
         "what": "clip accuracy on the held-out fold, all folds together; accuracy is INT8, accuracy_float is torch",
-        "interval": "low, high: Wilson, 95 %, over clips at the mean of the seeds; over_seeds: Student, 95 %, over seeds",
+        "interval": "95 %; low, high: Wilson, over clips at the mean of the seeds; over_seeds: Student, over seeds",
         **{
             key: float(np.mean([one[key] for one in by_seed.values()]))
             for key in ("agreement", "log_loss_int8", "log_loss_float")

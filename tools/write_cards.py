@@ -133,8 +133,8 @@ def _accuracy(measured: dict[str, Any]) -> list[str]:
     each = ", ".join(f"{one['accuracy']:.2%}" for one in seeds.values())
     machine = measured["machine"]
     return [
-        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips, mean",
-        f"of {len(seeds)} seeds.",
+        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips,",
+        f"mean of {len(seeds)} seeds.",
         "",
         "| | accuracy | 95 % interval over clips (Wilson) | over seeds (Student) |",
         "|---|---:|---:|---:|",

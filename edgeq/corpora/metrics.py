@@ -70,7 +70,8 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 def interval_over_clips(correct: float, clips: int) -> Interval:
     """Fraction correct and its 95 % Wilson interval: how much other clips of the same kind would move the figure.
 
-    correct: how many clips, or the mean of that over trainings on the same clips. Clips cut from one recording are not independent, so the true interval is somewhat wider.
+    correct: how many clips, or the mean of that over trainings scored on the same clips. Clips cut from one recording
+    are not independent, so the true interval is somewhat wider.
     Raises InputError where clips is not positive or correct lies outside 0..clips.
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
     """
