@@ -42,9 +42,9 @@ def test_is_whole_and_passes_its_gate(model: Bundle) -> None:
 def test_the_interpreter_equals_the_reference_kernels_bit_for_bit(model: Bundle) -> None:
     graph = from_tflite.read(model.export("tflite-int8"))
     codes = reference.quantize_input(graph, _nhwc(goldens.inputs(model.goldens().seeds, model.frontend)))
-    expected = run_litert(graph, codes)
-    for name, activation in reference.run(graph, codes, keep=True).items():
-        np.testing.assert_array_equal(activation, expected[name], err_msg=name)
+    found = reference.run(graph, codes, keep=True)
+    for name, activation in run_litert(graph, codes).items():
+        np.testing.assert_array_equal(found[name], activation, err_msg=name)
 
 
 def test_the_shipped_files_are_what_export_writes(model: Bundle, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def _table() -> str:
 def _credits(meta: Path) -> str:
     with meta.open(encoding="utf-8", newline="") as handle:
         rows = [row for row in csv.DictReader(handle) if row["clip_licence"] != "CC-Sampling+"]
-    lines = (f"- {Path(row['file']).stem}, {row['clip_licence']}: {row['clip_source']}" for row in rows)
+    sources = (row["clip_source"].removeprefix("clip derived from ") for row in rows)
+    lines = (
+        f"- {Path(row['file']).stem}, {row['clip_licence']}: {source}"
+        for row, source in zip(rows, sources, strict=True)
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -79,8 +84,10 @@ def _card(model: Bundle, measured: dict[str, Any]) -> str:
         [
             f"# {model.name}",
             "",
-            f"{WHAT[model.name]} It tells ten environmental sounds apart:",
-            f"{', '.join(_words(label) for label in model.labels)}.",
+            _paragraph(
+                WHAT[model.name],
+                f"It tells ten environmental sounds apart: {', '.join(_words(label) for label in model.labels)}.",
+            ),
             "",
             "## What it costs",
             "",
@@ -100,11 +107,14 @@ def _card(model: Bundle, measured: dict[str, Any]) -> str:
             "",
             "## Data, licence, credits",
             "",
-            f"Licence of the weights: {model.licence}.",
-            "Recordings: ESC-10 (CC BY 3.0), credited one by one in [CREDITS.md](../CREDITS.md). How it was trained:",
-            "[recipe.toml](recipe.toml); seed, versions and the hash of the data: `provenance` in bundle.json. The",
-            "published weights come from one training on all four folds; the accuracies above come from trainings that",
-            "each left one fold out ([cross_validation.json](cross_validation.json)).",
+            _paragraph(
+                f"Licence of the weights: {model.licence}.",
+                "Recordings: ESC-10 (CC BY 3.0), credited one by one in [CREDITS.md](../CREDITS.md).",
+                "How it was trained: [recipe.toml](recipe.toml); seed, versions and the hash of the data:",
+                "`provenance` in bundle.json. The published weights come from one training on all four folds; the",
+                "accuracies above come from trainings that each left one fold out",
+                "([cross_validation.json](cross_validation.json)).",
+            ),
             "",
         ]
     )
@@ -133,20 +143,27 @@ def _accuracy(measured: dict[str, Any]) -> list[str]:
     each = ", ".join(f"{one['accuracy']:.2%}" for one in seeds.values())
     machine = measured["machine"]
     return [
-        f"Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10, {measured['corpus']['clips']} clips,",
-        f"mean of {len(seeds)} seeds.",
+        _paragraph(
+            "Measured: cross-validated clip accuracy over folds 1 to 4 of ESC-10,",
+            f"{measured['corpus']['clips']} clips, mean of {len(seeds)} seeds.",
+        ),
         "",
         "| | accuracy | 95 % interval over clips (Wilson) | over seeds (Student) |",
         "|---|---:|---:|---:|",
         line("INT8", measured["accuracy"]),
         line("float", measured["accuracy_float"]),
         "",
-        f"INT8 by seed: {each}. Float and INT8 give the same label on {measured['agreement']:.2%} of clips; log loss",
-        f"{measured['log_loss_float']:.3f} float, {measured['log_loss_int8']:.3f} INT8. Each run:",
-        f"{machine['processor']}, one thread, torch {measured['versions']['torch']}, {measured['precision']},",
-        f"{measured['cpu_seconds_per_run']:.0f} CPU seconds.",
+        _paragraph(
+            f"INT8 by seed: {each}. Float and INT8 give the same label on {measured['agreement']:.2%} of clips;",
+            f"log loss {measured['log_loss_float']:.3f} float, {measured['log_loss_int8']:.3f} INT8. Each run:",
+            f"{machine['processor']}, one thread, torch {measured['versions']['torch']}, {measured['precision']},",
+            f"{measured['cpu_seconds_per_run']:.0f} CPU seconds.",
+        ),
         "",
-        "By class, INT8: " + ", ".join(f"{_words(name)} {value:.0%}" for name, value in _by_class(measured)) + ".",
+        _paragraph(
+            "By class, INT8:",
+            ", ".join(f"{_words(name)} {value:.0%}" for name, value in _by_class(measured)) + ".",
+        ),
     ]
 
 
@@ -154,11 +171,13 @@ def _input(model: Bundle) -> list[str]:
     spec = model.frontend
     derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
     return [
-        f"Log-mel{derivatives}: {spec.sample_rate:,} Hz,",
-        f"STFT {spec.n_fft}, hop {spec.hop_length}, {spec.n_mels} mels",
-        f"from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s ({spec.window_frames} frames)",
-        f"every {spec.window_hop_seconds:g} s. All of it is in bundle.json and in the files' metadata. A clip's",
-        "score is the mean over its windows that are not gated as silence.",
+        _paragraph(
+            f"Log-mel{derivatives}: {spec.sample_rate:,} Hz, STFT {spec.n_fft}, hop {spec.hop_length},",
+            f"{spec.n_mels} mels from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s",
+            f"({spec.window_frames} frames) every {spec.window_hop_seconds:g} s.",
+            "All of it is in bundle.json and in the files' metadata.",
+            "A clip's score is the mean over its windows that are not gated as silence.",
+        )
     ]
 
 
@@ -175,6 +194,10 @@ def _limits(measured: dict[str, Any]) -> list[str]:
 
 def _by_class(measured: dict[str, Any]) -> list[tuple[str, float]]:
     return sorted(measured["per_class"].items(), key=lambda item: -item[1])
+
+
+def _paragraph(*pieces: str) -> str:
+    return textwrap.fill(" ".join(pieces), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _words(label: str) -> str:
