@@ -127,9 +127,9 @@ def train_command(
     recipe: Path, data: Path, output: Path | None, seed: int | None, cross_validate: bool, as_json: bool
 ) -> None:
     """Train a bundle from RECIPE (TOML); a killed run resumes where it stood."""
-    from edgeq.training import recipe as recipes
+    from edgeq.training import follow
 
-    result = recipes.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
+    result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
     present(result, "training", as_json)
 
 

@@ -17,8 +17,8 @@ from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
+from edgeq.training import follow, trial
 from edgeq.training import recipe as recipes
-from edgeq.training import trial
 from edgeq.training.evaluate import clip_probabilities, normalisation
 from edgeq.training.features import at_speed, corpus_maps
 
@@ -78,7 +78,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(corpus: Corpus, work: Path) -> bundle.Bundle:
-    result = recipes.run(work / "recipe.toml", corpus.clips[0].path.parent.parent, work / "beeps")
+    result = follow.run(work / "recipe.toml", corpus.clips[0].path.parent.parent, work / "beeps")
     assert result["metrics"]["training_accuracy"] == 1.0
     return bundle.read(result["bundle"])
 
@@ -109,14 +109,14 @@ def test_bundle_classifies_from_the_recording(trained: bundle.Bundle, corpus: Co
 
 
 def test_training_twice_gives_the_same_bundle(trained: bundle.Bundle, corpus: Corpus, work: Path) -> None:
-    again, _ = recipes.train(recipes.read(work / "recipe.toml"), corpus, work / "again", work)
+    again, _ = follow.train(recipes.read(work / "recipe.toml"), corpus, work / "again", work)
     assert again.files == trained.files
     assert (again.folder / "bundle.json").read_bytes() == (trained.folder / "bundle.json").read_bytes()
 
 
 def test_cross_validation_counts_every_clip_once(corpus: Corpus, work: Path) -> None:
     recipe = recipes.read(work / "recipe.toml")
-    result = recipes.cross_validation(recipe, corpus, work)
+    result = follow.cross_validation(recipe, corpus, work)
     assert result["clips"] == 12
     assert set(result["folds"]) == {"1", "2"}
     assert result["accuracy"] == result["accuracy_float"] == 1.0
@@ -127,7 +127,7 @@ def test_cross_validation_counts_every_clip_once(corpus: Corpus, work: Path) -> 
 def test_cross_validation_needs_folds(corpus: Corpus, work: Path) -> None:
     one = corpus.select(lambda clip: clip.fold == 1)
     with pytest.raises(InputError, match="expected at least 2"):
-        recipes.cross_validation(recipes.read(work / "recipe.toml"), one, work)
+        follow.cross_validation(recipes.read(work / "recipe.toml"), one, work)
 
 
 def test_int8_predictions_follow_the_float_ones(corpus: Corpus, work: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq import atomic, corpora
+from edgeq.training import follow
 from edgeq.training import recipe as recipes
 from edgeq.training.features import corpus_maps
 
@@ -36,7 +37,7 @@ def _build(path: Path, corpus: corpora.Corpus, work: Path) -> dict[str, Any]:
     chosen = corpus.without_licences(recipe.exclude_licences)
     corpus_maps(chosen, recipe.frontend, recipe.fit.speeds, work / "features")
     features_ready = time.perf_counter()
-    written, metrics = recipes.train(recipe, corpus, path.parent, work, _cross_validated(path.parent, recipe.sha256))
+    written, metrics = follow.train(recipe, corpus, path.parent, work, _cross_validated(path.parent, recipe.sha256))
     timing = {
         "features_seconds": round(features_ready - started, 1),
         "training_seconds": round(time.perf_counter() - features_ready, 1),

@@ -75,16 +75,16 @@ def _spawn(arguments: argparse.Namespace, recipe: Path, seed: int, fold: int) ->
 def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
     import torch
 
+    from edgeq.training import follow
     from edgeq.training import recipe as recipes
     from edgeq.training.features import corpus_maps
-    from edgeq.training.fit import bf16_is_fast
 
     # One thread, so that runs side by side do not disturb each other and a run repeats exactly.
     recipe = replace(recipes.read(path), seed=seed, threads=1)
     corpus = corpora.open(data).without_licences(recipe.exclude_licences)
     maps = corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features")
     started = time.perf_counter()
-    scores = recipes.held_out(recipe, corpus, maps, fold)
+    scores = follow.held_out(recipe, corpus, maps, fold)
     seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time()}
     result = {
         "recipe_sha256": recipe.sha256,
@@ -92,7 +92,7 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
         "fold": fold,
         **scores,
         **seconds,
-        "precision": "bf16" if recipe.fit.precision == "bf16" and bf16_is_fast() else "float32",
+        "precision": recipe.fit.usable_precision,
         "corpus": {"name": corpus.name, "clips": len(corpus.clips), "sha256": corpus.hash},
         "labels": list(corpus.labels),
         "torch": torch.__version__,
@@ -101,7 +101,7 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
 
 
 def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, ...]) -> Path:
-    from edgeq.training.recipe import summary
+    from edgeq.training.follow import summary
 
     runs = {(seed, fold): json.loads(_place(work, recipe, seed, fold).read_text()) for seed in seeds for fold in folds}
     first = next(iter(runs.values()))

@@ -78,6 +78,11 @@ class FitConfig:
         _require(all(0.25 <= speed <= 4 for speed in self.speeds), self, "speeds", "factors from 0.25 to 4")
         _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
 
+    @property
+    def usable_precision(self) -> str:
+        """The precision that this processor trains in: "bf16" only where it multiplies bfloat16 natively."""
+        return "bf16" if self.precision == "bf16" and bf16_is_fast() else "float32"
+
 
 def fit(
     network: nn.Module,
@@ -141,7 +146,7 @@ class _Run:
         self.targets = targets
         self.batch_size = min(config.batch_size, len(targets))
         self.steps_per_epoch = len(targets) // self.batch_size
-        self.bf16 = config.precision == "bf16" and bf16_is_fast()
+        self.bf16 = config.usable_precision == "bf16"
         decayed = [p for p in network.parameters() if p.ndim > 1]
         plain = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
