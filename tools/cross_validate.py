@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import atomic, corpora
+from edgeq import atomic, corpora, machine
 from edgeq.corpora import metrics
 
 
@@ -124,8 +123,8 @@ def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, 
         "precision": first["precision"],
         "threads": 1,
         "cpu_seconds_per_run": float(np.mean([run["cpu_seconds"] for run in runs.values()])),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), "torch": first["torch"], "numpy": np.__version__},
+        "machine": machine.describe(),
+        "versions": {"torch": first["torch"], "numpy": np.__version__},
     }
     path = recipe.parent / "cross_validation.json"
     atomic.write_text(path, json.dumps(result, indent=1) + "\n")
@@ -167,11 +166,6 @@ def _place(work: Path, recipe: Path, seed: int, fold: int) -> Path:
 def _line(run: dict[str, Any]) -> str:
     correct = f"int8 {run['correct_int8']}/{run['clips']}, float {run['correct_float']}/{run['clips']}"
     return f"{correct}, agreeing {run['agreeing']}, {run['wall_seconds']:.0f} s"
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
