@@ -12,6 +12,7 @@ demo: $(VENV)/.demo  ## environment, install, then the main job on a zoo model
 	$(BIN)/edgeq verify build/demo
 	$(BIN)/python tools/synthesise_clock.py build/clock.wav
 	$(BIN)/edgeq classify build/demo build/clock.wav
+	@echo; echo "next: . $(BIN)/activate; edgeq --help"
 
 test: $(VENV)/.dev lint  ## style, types and every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
