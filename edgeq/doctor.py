@@ -59,11 +59,11 @@ def _decode(suffix: str) -> str:
     soundfile.write(memory, np.sin(np.arange(1600) * 0.1).astype(np.float32), 16000, format=suffix)
     memory.seek(0)
     samples, _ = soundfile.read(memory)
-    return f"{len(samples)} samples written and read back by libsndfile {soundfile.__libsndfile_version__}"
+    return f"{len(samples)} samples, read back by libsndfile {soundfile.__libsndfile_version__}"
 
 
 def _runtimes(models: list[Bundle]) -> Iterator[Check]:
-    own_environment = "in its own environment (numpy below 2, Python 3.11): pip install 'edgeq[tflite-runtime]'"
+    own_environment = "in an environment of its own (Python 3.11): pip install 'edgeq[tflite-runtime]'"
     for name, stage, mend, optional in (
         ("onnxruntime", "onnx", "pip install --upgrade onnxruntime", False),
         ("litert", "tflite-int8", "pip install --upgrade ai-edge-litert", False),

@@ -116,11 +116,14 @@ def classified(results: Sequence[Value]) -> None:
 
 
 def checks(rows: Sequence[Value]) -> None:
-    """One line a check, with the mend where something is missing."""
-    table = _table("", "check", "found", "mend")
+    """One row a check; where something is missing, the mend below what was found."""
+    table = _table("", "check", "found")
     for row in rows:
         mark = "[green]ok[/]" if row["ok"] else "[yellow]--[/]" if row.get("optional") else "[red]NO[/]"
-        table.add_row(mark, row["check"], escape(row["detail"]), "" if row["ok"] else escape(row["mend"]))
+        found = escape(row["detail"])
+        if not row["ok"] and row["mend"] not in row["detail"]:
+            found += f"\n[dim]mend:[/] {escape(row['mend'])}"
+        table.add_row(mark, row["check"], found)
     _console().print(table)
 
 
@@ -165,4 +168,7 @@ def _spread(value: float | Value | None) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    """A metric's value, as the tables write numbers."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
