@@ -61,6 +61,9 @@ class Bundle:
     exports: Mapping[str, str]
     files: Mapping[str, FileRecord]
 
+    def __repr__(self) -> str:
+        return f"Bundle({self.name!r}, {str(self.folder)!r}, exports: {', '.join(self.exports) or 'none'})"
+
     def file(self, path: str) -> bytes:
         """Content of a file of the bundle. Raises InputError where it is not listed, missing, or not as recorded."""
         if path not in self.files:

@@ -31,16 +31,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a recording was heard as: its length in seconds, and the best labels first."""
+    """What a recording was heard as: its length in seconds, and the best labels first.
+
+    silent: every window is below the front end's gate, so the labels are guesses about silence.
+    """
 
     file: str
     seconds: float
     top: tuple[Score, ...]
+    silent: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's keys."""
+        """The contract's keys, and whether there was anything to hear."""
         top = [{"label": entry.label, "score": entry.score} for entry in self.top]
-        return {"file": self.file, "seconds": self.seconds, "top": top}
+        return {"file": self.file, "seconds": self.seconds, "top": top, "silent": self.silent}
 
 
 def classify(
@@ -76,7 +80,7 @@ def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: i
     scores = clip.scores()
     best = np.argsort(-scores, kind="stable")[:top]
     labels = tuple(Score(about.labels[index], float(scores[index])) for index in best)
-    return Classification(str(path), samples / about.frontend.sample_rate, labels)
+    return Classification(str(path), samples / about.frontend.sample_rate, labels, clip.silent)
 
 
 def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tuple[Bundle | Embedded, Runtime]:

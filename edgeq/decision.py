@@ -61,6 +61,11 @@ class ClipScores:
         self._count += len(gated)
         self._ungated_count += int((~gated).sum())
 
+    @property
+    def silent(self) -> bool:
+        """Whether every window so far was gated."""
+        return not self._ungated_count
+
     def scores(self) -> np.ndarray:
         """Scores so far, float32 (classes,). Raises ValueError where no window came."""
         if not self._count:

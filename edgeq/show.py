@@ -109,7 +109,8 @@ def classified(results: Sequence[Value]) -> None:
     console = _console()
     block = "█" if console.encoding.startswith("utf") else "#"
     for result in results:
-        console.print(f"[bold]{escape(result['file'])}[/]  {result['seconds']:.1f} s", soft_wrap=True)
+        silent = "  [yellow]silence: nothing in it is above the gate[/]" if result["silent"] else ""
+        console.print(f"[bold]{escape(result['file'])}[/]  {result['seconds']:.1f} s{silent}", soft_wrap=True)
         for entry in result["top"]:
             bar = block * round(20 * entry["score"])
             console.print(f"  {entry['score']:6.1%}  {bar:<20}  {escape(entry['label'])}")

@@ -146,7 +146,7 @@ def test_wrong_arguments_are_named(model, tmp_path, arguments):
 def test_json_has_the_contract_s_keys(model, tmp_path):
     (result,) = classify.classify(model, [write(tmp_path / "a.wav", sound(1))], top=99)
     values = json.loads(json.dumps(result.to_json()))
-    assert list(values) == ["file", "seconds", "top"] and len(values["top"]) == 4
+    assert list(values) == ["file", "seconds", "top", "silent"] and len(values["top"]) == 4
     assert [list(entry) for entry in values["top"]] == [["label", "score"]] * 4
 
 
@@ -187,3 +187,17 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
 def test_a_bundle_s_folder_will_do(model, tmp_path):
     path = write(tmp_path / "a.wav", sound(1))
     assert classify.classify(bundle.read(model.folder), [path]) == classify.classify(str(model.folder), [path])
+
+
+def test_silence_is_said_to_be_silence(tmp_path):
+    for name, level in (("silence", 0.0), ("noise", 0.1)):
+        noise = level * np.random.default_rng(0).standard_normal(32000)
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16000)
+    silence, noise = classify.classify("esc10-qnano", [tmp_path / "silence.wav", tmp_path / "noise.wav"])
+    assert silence.silent and silence.to_json()["silent"] is True
+    assert not noise.silent
+
+
+def test_int8_in_a_runtime_without_it_is_refused_with_what_it_runs(tmp_path):
+    with pytest.raises(InputError, match="torch does not run INT8"):
+        classify.classify("esc10-qnano", [tmp_path / "x.wav"], runtime="torch", int8=True)

@@ -154,7 +154,8 @@ def _accuracy(measured: dict[str, Any]) -> list[str]:
         line("float", measured["accuracy_float"]),
         "",
         _paragraph(
-            f"INT8 by seed: {each}. Float and INT8 give the same label on {measured['agreement']:.2%} of clips;",
+            f"INT8 by seed: {each}{_coincidence(measured)}.",
+            f"Float and INT8 give the same label on {measured['agreement']:.2%} of clips;",
             f"log loss {measured['log_loss_float']:.3f} float, {measured['log_loss_int8']:.3f} INT8. Each run:",
             f"{machine['processor']}, one thread, torch {measured['versions']['torch']}, {measured['precision']},",
             f"{measured['cpu_seconds_per_run']:.0f} CPU seconds.",
@@ -167,6 +168,12 @@ def _accuracy(measured: dict[str, Any]) -> list[str]:
     ]
 
 
+def _coincidence(measured: dict[str, Any]) -> str:
+    seeds = list(measured["per_seed"].values())
+    alike = len({one["accuracy"] for one in seeds}) == 1 and len({str(one["folds"]) for one in seeds}) > 1
+    return " (equal by chance: fold by fold they differ)" if alike else ""
+
+
 def _input(model: Bundle) -> list[str]:
     spec = model.frontend
     derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
@@ -176,7 +183,7 @@ def _input(model: Bundle) -> list[str]:
             f"{spec.n_mels} mels from {spec.fmin:g} to {spec.fmax:g} Hz; windows of {spec.window_seconds:g} s",
             f"({spec.window_frames} frames) every {spec.window_hop_seconds:g} s.",
             "All of it is in bundle.json and in the files' metadata.",
-            "A clip's score is the mean over its windows that are not gated as silence.",
+            "A clip's score is the mean over its windows that are not gated as silence, over all where every one is.",
         )
     ]
 

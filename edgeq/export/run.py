@@ -44,6 +44,9 @@ class Exported:
     graph: Graph
     firmware: str | None
 
+    def __repr__(self) -> str:
+        return f"Exported({self.bundle!r}, {'passed' if self.report.passed else 'FAILED'})"
+
     def to_json(self) -> dict[str, Any]:
         """The contract's keys."""
         return {

@@ -63,6 +63,8 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
     _check_name(runtime)
     wanted = _INT8 if int8 else _FLOAT_FIRST
     takes = STAGES if runtime is None else RUNTIMES[runtime]
+    if not set(wanted) & set(takes):
+        raise InputError(f"{runtime} does not run INT8; it runs {' and '.join(takes)}: leave out --int8")
     for stage in wanted:
         if stage in takes and (stage == "torch" or stage in opened.exports):
             return stage

@@ -99,7 +99,10 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
     """
     corpus = _chosen(recipe, corpus)
     if len(corpus.folds) < 2:
-        raise InputError(f"{corpus.name}: folds {list(corpus.folds)}: expected at least 2 for cross-validation")
+        raise InputError(
+            f"{corpus.name}: folds {list(corpus.folds)}: expected at least 2 for cross-validation; "
+            "number them in the column `fold` of a meta.csv"
+        )
     maps = _maps(recipe, corpus, work)
     checkpoints = {fold: work / f"{recipe.name}.fold{fold}.checkpoint" for fold in corpus.folds}
     folds = {fold: held_out(recipe, corpus, maps, fold, checkpoints[fold]) for fold in corpus.folds}
@@ -157,7 +160,9 @@ def _chosen(recipe: Recipe, corpus: Corpus) -> Corpus:
 
 def _maps(recipe: Recipe, corpus: Corpus, work: Path) -> CorpusMaps:
     with _progress(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
-        return corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features", lambda n, _: advance(n, 0.0))
+        maps = corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features", lambda n, _: advance(n, 0.0))
+        advance(len(corpus.clips), 0.0)  # also where the cache had them all
+        return maps
 
 
 def _provenance(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
