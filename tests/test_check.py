@@ -102,8 +102,10 @@ def test_a_window_larger_than_the_map_and_sums_of_unlike_shapes() -> None:
     pooled = graphs.mean_max()
     with pytest.raises(InputError, match="MAX_POOL_2D 'pool_1': does not fit"):
         check(with_op(pooled, "pool_1", window=(9, 2)))
-    with pytest.raises(InputError, match="ADD 'add_1': does not fit"):
+    with pytest.raises(InputError, match=r"ADD 'add_1': shape \(1, 8\) does not follow"):
         check(with_op(pooled, "add_1", inputs=("mean_1", "max_1")))
+    with pytest.raises(InputError, match="ADD 'add_1': does not fit"):
+        check(with_op(pooled, "add_1", inputs=("pool_1", "input")))
 
 
 def test_an_output_that_nothing_computes() -> None:

@@ -13,7 +13,8 @@ from edgeq.graph import ir
 LARGEST_TENSOR = 1 << 28  # elements: 1 GiB of float32
 _LONGEST_AXIS = 1 << 24
 _BIAS_TYPES = {"float32": "float32", "int8": "int32"}  # by the type of activations
-_WEIGHTED = (ir.Conv2D, ir.FullyConnected)
+_WEIGHTED = (ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected)
+_BINARY = (ir.Add, ir.Sub, ir.Mul)
 
 
 def check(graph: ir.Graph) -> ir.Graph:
@@ -43,7 +44,7 @@ def output_shape(op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...
     """
     source = shapes[0]
     match op:
-        case ir.Conv2D() | ir.AveragePool2D() | ir.MaxPool2D() | ir.Pad():
+        case ir.Conv2D() | ir.DepthwiseConv2D() | ir.AveragePool2D() | ir.MaxPool2D() | ir.Pad():
             return _map_shape(op, shapes)
         case ir.FullyConnected():
             _need(len(source) == 2 and len(shapes[1]) == 2 and source[1] == shapes[1][1], op, shapes)
@@ -53,9 +54,22 @@ def output_shape(op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...
             distinct = 0 < len(op.axes) == len(set(op.axes))
             _need(distinct and all(0 < axis < len(source) for axis in op.axes), op, shapes)
             return tuple(size for axis, size in enumerate(source) if axis not in op.axes)
-        case ir.Add():
-            _need(source == shapes[1], op, shapes)
+        case ir.Add() | ir.Sub() | ir.Mul():
+            _need(_broadcasts(source, shapes[1]), op, shapes)
+            return max(source, shapes[1], key=lambda shape: (len(shape), math.prod(shape)))
+        case ir.Concatenation():
+            _need(all(len(shape) > 1 and shape[:-1] == source[:-1] for shape in shapes), op, shapes)
+            return (*source[:-1], sum(shape[-1] for shape in shapes))
+        case ir.Slice():
+            _need(len(source) > 1 and op.begin >= 0 and 0 < op.size <= source[-1] - op.begin, op, shapes)
+            return (*source[:-1], op.size)
     return source
+
+
+def _broadcasts(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether one of two shapes, or of their ends, is the other's with some axes of size 1."""
+    small, large = sorted((one, other), key=lambda shape: (len(shape), math.prod(shape)))
+    return all(n in (1, m) for n, m in zip(reversed(small), reversed(large), strict=False))
 
 
 def _map_shape(op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -69,6 +83,11 @@ def _map_shape(op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         case ir.Conv2D():
             weight = shapes[1]
             _need(len(weight) == 4 and weight[3] == channels and shapes[2] == weight[:1], op, shapes)
+            padding, window, stride, channels = op.padding, weight[1:3], op.stride, weight[0]
+        case ir.DepthwiseConv2D():
+            weight = shapes[1]
+            _need(len(weight) == 4 and weight[3] == 1 and weight[0] % channels == 0, op, shapes)
+            _need(shapes[2] == weight[:1], op, shapes)
             padding, window, stride, channels = op.padding, weight[1:3], op.stride, weight[0]
         case ir.AveragePool2D() | ir.MaxPool2D():
             window, stride = op.window, op.stride
@@ -106,7 +125,12 @@ def _check_tensor(graph: ir.Graph, tensor: ir.Tensor) -> None:
 def _check_op(graph: ir.Graph, op: ir.Op, known: set[str]) -> None:
     where = f"{graph.name}: {op.kind} {op.output!r}"
     constants = op.inputs[1:] if isinstance(op, _WEIGHTED) else ()
-    expected = 3 if isinstance(op, _WEIGHTED) else 2 if isinstance(op, ir.Add) else 1
+    if isinstance(op, _BINARY) and len(op.inputs) == 2 and graph.tensors[op.inputs[1]].data is not None:
+        constants = op.inputs[1:]
+    if isinstance(op, ir.Concatenation):
+        expected = max(2, len(op.inputs))
+    else:
+        expected = 3 if isinstance(op, _WEIGHTED) else 2 if isinstance(op, _BINARY) else 1
     if len(op.inputs) != expected:
         raise InputError(f"{where}: {len(op.inputs)} inputs: expected {expected}")
     if op.output in known or graph.tensors[op.output].data is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.graph.ir import Conv2D, FullyConnected, Graph, Op
+from edgeq.graph.ir import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Op
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Layer:
 def layers(graph: Graph) -> list[Layer]:
     """The cost of every operator, in execution order.
 
-    MACs: Cin * Cout * kernel area * output area for convolutions, in * out for dense layers, none for pooling,
-    activations and reductions. Parameters: weights and biases.
+    MACs: Cin * Cout * kernel area * output area for convolutions, Cout * kernel area * output area for depthwise ones,
+    in * out for dense layers, none for pooling, activations, sums and reductions. Parameters: weights and biases.
     """
     return [
         Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))
@@ -33,14 +33,14 @@ def layers(graph: Graph) -> list[Layer]:
 
 
 def _parameters(graph: Graph, op: Op) -> int:
-    if not isinstance(op, Conv2D | FullyConnected):
+    if not isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected):
         return 0  # Shapes and axes are constants in a file, but nothing that was learned.
     return sum(tensor.data.size for name in op.inputs if (tensor := graph.tensors[name]).data is not None)
 
 
 def _macs(graph: Graph, op: Op) -> int:
-    if not isinstance(op, Conv2D | FullyConnected):
+    if not isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected):
         return 0
     weight = int(np.prod(graph.tensors[op.inputs[1]].shape))
     _, *area, _ = graph.tensors[op.output].shape
-    return weight * int(np.prod(area)) if isinstance(op, Conv2D) else weight
+    return weight if isinstance(op, FullyConnected) else weight * int(np.prod(area))

@@ -8,19 +8,26 @@ import numpy as np
 
 from edgeq.graph.ir import (
     RELU,
+    RELU6,
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
     Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Op,
     Pad,
     ReduceMax,
     Relu,
+    Relu6,
     Reshape,
+    Slice,
     Softmax,
+    Sub,
     Tanh,
     Tensor,
 )
@@ -49,6 +56,29 @@ def conv_products(
         yield items, (chunk.reshape(-1, columns.shape[0]) @ columns).reshape(*chunk.shape[:3], filters)
 
 
+def depthwise_products(
+    x: np.ndarray, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> np.ndarray:
+    """A depthwise convolution without its bias.
+
+    x: (N, H, W, in), padded here with zeros. weight: (out, height, width, 1), of the same dtype. Returns
+    (N, rows, columns, out).
+    """
+    filters, height, width, _ = weight.shape
+    patches = windows(pad(x, padding, 0), (height, width), stride)
+    multiplier = filters // x.shape[3]
+    y = np.zeros((*patches.shape[:3], filters), x.dtype)
+    for row in range(height):
+        for column in range(width):
+            tap = (
+                np.repeat(patches[:, :, :, row, column], multiplier, axis=3)
+                if multiplier > 1
+                else (patches[:, :, :, row, column])
+            )
+            y += tap * weight[:, row, column, 0]
+    return y
+
+
 def windows(x: np.ndarray, window: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
     """Every window that lies inside the map, as a view: (N, rows, columns, height, width, channels)."""
     view = np.lib.stride_tricks.sliding_window_view(x, window, axis=(1, 2))
@@ -64,8 +94,12 @@ def pad(x: np.ndarray, padding: tuple[int, int, int, int], value: float) -> np.n
 
 
 def max_pool(op: MaxPool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    """The same on real values and on codes, as are the next two."""
+    """The same on real values and on codes, as are the next three."""
     return windows(x, op.window, op.stride).max(axis=(3, 4))
+
+
+def slice_channels(op: Slice, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    return x[..., op.begin : op.begin + op.size]
 
 
 def reduce_max(op: ReduceMax, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -83,6 +117,12 @@ def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.n
     return y
 
 
+def _depthwise(
+    op: DepthwiseConv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    return _activated(depthwise_products(x, weight, op.stride, op.padding) + bias, op.activation)
+
+
 def _dense(
     op: FullyConnected, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray
 ) -> np.ndarray:
@@ -97,12 +137,28 @@ def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     return x.mean(axis=op.axes)
 
 
+def _concatenation(op: Concatenation, tensors: Mapping[str, Tensor], *inputs: np.ndarray) -> np.ndarray:
+    return np.concatenate(inputs, axis=-1)
+
+
 def _add(op: Add, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _activated(x + y, op.activation)
 
 
+def _sub(op: Sub, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _activated(x - y, op.activation)
+
+
+def _mul(op: Mul, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _activated(x * y, op.activation)
+
+
 def _relu(op: Relu, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
+
+
+def _relu6(op: Relu6, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    return np.clip(x, 0, 6)
 
 
 def _tanh(op: Tanh, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -124,18 +180,26 @@ def _pad(op: Pad, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
 
 
 def _activated(x: np.ndarray, activation: str) -> np.ndarray:
+    if activation == RELU6:
+        return np.clip(x, 0, 6)
     return np.maximum(x, 0) if activation == RELU else x
 
 
 FLOAT_KERNELS: dict[type[Op], Kernel] = {
     Conv2D: _conv,
+    DepthwiseConv2D: _depthwise,
     FullyConnected: _dense,
     AveragePool2D: _average_pool,
     MaxPool2D: max_pool,
     Mean: _mean,
     ReduceMax: reduce_max,
     Add: _add,
+    Sub: _sub,
+    Mul: _mul,
+    Concatenation: _concatenation,
+    Slice: slice_channels,
     Relu: _relu,
+    Relu6: _relu6,
     Tanh: _tanh,
     Logistic: _logistic,
     Softmax: _softmax,

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-NONE, RELU = "none", "relu"
+NONE, RELU, RELU6 = "none", "relu", "relu6"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,20 @@ class Conv2D(Op):
 
 
 @dataclass(frozen=True)
+class DepthwiseConv2D(Op):
+    """A filter a channel. inputs: x, weight (out, height, width, 1), bias (out,); padding as in Conv2D.
+
+    out is a multiple of the input's channels: filter n reads channel n // (out / channels). Weights lie here as in
+    Conv2D, filter first; in a .tflite file they are (1, height, width, out).
+    """
+
+    kind: ClassVar[str] = "DEPTHWISE_CONV_2D"
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
 class FullyConnected(Op):
     """inputs: x (1, in), weight (out, in), bias (out,)."""
 
@@ -109,10 +123,42 @@ class ReduceMax(Op):
 
 @dataclass(frozen=True)
 class Add(Op):
-    """inputs: two tensors of one shape."""
+    """inputs: two tensors of one shape, or one and a constant that broadcasts to its shape."""
 
     kind: ClassVar[str] = "ADD"
     activation: str = NONE
+
+
+@dataclass(frozen=True)
+class Sub(Op):
+    """The first less the second; inputs as those of Add."""
+
+    kind: ClassVar[str] = "SUB"
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
+class Mul(Op):
+    """Element by element; inputs as those of Add."""
+
+    kind: ClassVar[str] = "MUL"
+    activation: str = NONE
+
+
+@dataclass(frozen=True)
+class Concatenation(Op):
+    """Any number of inputs, joined along the last axis."""
+
+    kind: ClassVar[str] = "CONCATENATION"
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """Some neighbouring channels: `size` of the last axis from `begin` on."""
+
+    kind: ClassVar[str] = "SLICE"
+    begin: int = 0
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -120,6 +166,13 @@ class Relu(Op):
     """A ReLU that could not be fused into the operator before it."""
 
     kind: ClassVar[str] = "RELU"
+
+
+@dataclass(frozen=True)
+class Relu6(Op):
+    """min(max(x, 0), 6), where it could not be fused."""
+
+    kind: ClassVar[str] = "RELU6"
 
 
 @dataclass(frozen=True)
@@ -161,8 +214,8 @@ class Pad(Op):
 OPS: dict[str, type[Op]] = {
     op.kind: op
     for op in (
-        Conv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Relu, Tanh, Logistic, Softmax,
-        Reshape, Pad,
+        Conv2D, DepthwiseConv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Sub, Mul,
+        Concatenation, Slice, Relu, Relu6, Tanh, Logistic, Softmax, Reshape, Pad,
     )
 }  # fmt: skip
 
