@@ -24,8 +24,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH = {
     "audio/frontend_torch.py", "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/dcase.py",
-    "nets/panns.py", "nets/quaternion.py", "nets/small.py", "training/augment.py", "training/fit.py",
-    "training/follow.py", "training/trial.py",
+    "nets/panns.py", "nets/quaternion.py", "nets/small.py", "runtime/torch_graph.py", "training/augment.py",
+    "training/fit.py", "training/follow.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 
