@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeq.graph.check import output_shape
 from edgeq.graph.ir import (
     NONE,
     RELU,
+    RELU6,
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
     Graph,
     Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Op,
     Pad,
     ReduceMax,
     Relu,
+    Relu6,
     Reshape,
+    Slice,
     Softmax,
+    Sub,
     Tanh,
     Tensor,
 )
@@ -94,7 +102,48 @@ def quaternion(seed: int = 0) -> Graph:
     return net.graph("quaternion", net.softmax(x))
 
 
+def inverted_residual(seed: int = 0) -> Graph:
+    """Depthwise convolutions between 1 x 1 ones as in MobileNetV2, with ReLU6: fused, behind a sum, and alone."""
+    net = Builder((1, 8, 9, 2), seed)
+    stem = net.conv(net.input, 4, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1), activation=RELU6)
+    x = net.conv(stem, 8, (1, 1), activation=RELU6)
+    x = net.depthwise(x, (3, 3), padding=(1, 1, 1, 1), activation=RELU6)
+    x = net.conv(x, 4, (1, 1), activation=NONE)
+    x = net.add(x, net.relu6(stem), activation=RELU6)
+    x = net.depthwise(x, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1), multiplier=2, activation=RELU6, gain=net.gain(8))
+    x = net.depthwise(net.conv(x, 6, (1, 1), activation=NONE), (1, 2), padding=(0, 0, 0, 1))
+    x = net.dense(net.mean(x, (1, 2)), 4, activation=NONE)
+    return net.graph("inverted_residual", net.softmax(x))
+
+
+def streams(seed: int = 0) -> Graph:
+    """Channels taken apart, sums and differences of streams, a product of two, and all joined again."""
+    net = Builder((1, 8, 6, 4), seed)
+    r, i, j, k = (net.slice(net.input, n, 1) for n in range(4))
+    sums = [net.add(r, i), net.sub(r, i), net.sub(j, k, activation=RELU), net.add(j, k)]
+    sums = [net.conv(x, 3, (3, 3), padding=(1, 1, 1, 1), activation=NONE) for x in sums]
+    sums[1] = net.sub(sums[1], sums[2])
+    x = net.concatenation([*sums, net.mul(sums[0], sums[3], activation=RELU)])
+    x = net.concatenation([net.max_pool(x, (2, 2)), net.slice(net.average_pool(x, (2, 2)), 4, 5)])
+    x = net.mean(net.conv(x, 6, (3, 3), activation=NONE), (1,))
+    x = net.concatenation([net.mean(x, (1,)), net.reduce_max(x, (1,))])
+    x = net.dense(x, 4, activation=NONE)
+    return net.graph("streams", net.softmax(x))
+
+
+def mel_affine(seed: int = 0) -> Graph:
+    """Each mel band scaled and shifted by constants, as PANNs' batch norm over bands; then a constant a channel."""
+    net = Builder((1, 8, 10, 2), seed)
+    x = net.mul(net.input, net.rng.uniform(0.5, 2, (1, 8, 1, 1)))
+    x = net.add(x, net.rng.standard_normal((1, 8, 1, 1)))
+    x = net.conv(x, 6, (3, 3), padding=(1, 1, 1, 1))
+    x = net.sub(x, net.rng.uniform(0, 2, (1, 1, 1, 6)), activation=RELU)
+    x = net.dense(net.mean(x, (1, 2)), 4, activation=NONE)
+    return net.graph("mel_affine", net.logistic(x))
+
+
 BUILDERS = {make.__name__: make for make in (chain, residual, mean_max, strided, logistic, quaternion)}
+FLOAT_BUILDERS = BUILDERS | {make.__name__: make for make in (inverted_residual, streams, mel_affine)}
 
 
 def inputs(graph: Graph, count: int, seed: int = 1) -> np.ndarray:
@@ -144,6 +193,24 @@ class Builder:
         op = Conv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation)
         return self._emit(op, (batch, rows, columns, channels))
 
+    def depthwise(
+        self,
+        x: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        multiplier: int = 1,
+        activation: str = RELU,
+        gain: np.ndarray | None = None,
+    ) -> str:
+        name = self._name("depthwise")
+        channels = self.tensors[x].shape[3] * multiplier
+        weight = self._normal((channels, *kernel, 1), (kernel[0] * kernel[1]) ** -0.5)
+        self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight, gain=gain)
+        self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", (channels,), data=self._normal((channels,), 0.2))
+        op = DepthwiseConv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation)
+        return self._emit(op, output_shape(op, [self.tensors[name].shape for name in op.inputs]))
+
     def dense(
         self,
         x: str,
@@ -175,8 +242,22 @@ class Builder:
     def reduce_max(self, x: str, axes: tuple[int, ...]) -> str:
         return self._emit(ReduceMax((x,), self._name("max"), axes), self._dropped(x, axes))
 
-    def add(self, x: str, y: str, activation: str = NONE) -> str:
-        return self._emit(Add((x, y), self._name("add"), activation), self.tensors[x].shape)
+    def add(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
+        return self._binary(Add, "add", x, y, activation)
+
+    def sub(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
+        return self._binary(Sub, "sub", x, y, activation)
+
+    def mul(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
+        return self._binary(Mul, "mul", x, y, activation)
+
+    def concatenation(self, inputs: list[str]) -> str:
+        *axes, _ = self.tensors[inputs[0]].shape
+        channels = sum(self.tensors[name].shape[-1] for name in inputs)
+        return self._emit(Concatenation(tuple(inputs), self._name("concat")), (*axes, channels))
+
+    def slice(self, x: str, begin: int, size: int) -> str:
+        return self._emit(Slice((x,), self._name("slice"), begin, size), (*self.tensors[x].shape[:-1], size))
 
     def pad(self, x: str, padding: tuple[int, int, int, int]) -> str:
         batch, height, width, depth = self.tensors[x].shape
@@ -189,6 +270,9 @@ class Builder:
 
     def relu(self, x: str) -> str:
         return self._emit(Relu((x,), self._name("relu")), self.tensors[x].shape)
+
+    def relu6(self, x: str) -> str:
+        return self._emit(Relu6((x,), self._name("relu6")), self.tensors[x].shape)
 
     def tanh(self, x: str) -> str:
         return self._emit(Tanh((x,), self._name("tanh")), self.tensors[x].shape)
@@ -208,6 +292,14 @@ class Builder:
 
     def graph(self, name: str, output: str) -> Graph:
         return Graph(name, self.tensors, tuple(self.ops), self.input, output, METADATA)
+
+    def _binary(self, kind: type[Add | Sub | Mul], stem: str, x: str, y: str | np.ndarray, activation: str) -> str:
+        name = self._name(stem)
+        if isinstance(y, np.ndarray):
+            data = y.astype(np.float32)
+            y = f"{name}.constant"
+            self.tensors[y] = Tensor(y, data.shape, data=data)
+        return self._emit(kind((x, y), name, activation), self.tensors[x].shape)
 
     def _name(self, stem: str) -> str:
         self.counts[stem] = self.counts.get(stem, 0) + 1

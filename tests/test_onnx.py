@@ -17,6 +17,7 @@ from edgeq.graph import ir, reference
 from edgeq.graph.quantize import observe, quantize
 
 NAMES = sorted(graphs.BUILDERS)
+FLOAT_NAMES = sorted(graphs.FLOAT_BUILDERS)
 
 
 def quantized(graph: ir.Graph) -> ir.Graph:
@@ -34,9 +35,9 @@ def kinds(model: bytes) -> set[str]:
     return {node.op_type for node in onnx.load_model_from_string(model).graph.node}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FLOAT_NAMES)
 def test_a_float_model_computes_what_the_graph_does(name: str) -> None:
-    graph = graphs.BUILDERS[name]()
+    graph = graphs.FLOAT_BUILDERS[name]()
     x = graphs.inputs(graph, 16)
     model = to_onnx(graph)
     np.testing.assert_allclose(onnxruntime_run(model, x), reference.run(graph, x), atol=2e-6)
@@ -102,6 +103,28 @@ def test_a_reshape_to_a_map_keeps_the_order_of_the_graph() -> None:
     graph = net.graph("maps", net.softmax(net.mean(net.conv("reshape_1", 5, (2, 2)), (1, 2))))
     x = graphs.inputs(graph, 3)
     np.testing.assert_allclose(onnxruntime_run(to_onnx(graph), x), reference.run(graph, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (8, 1, 1), (1, 8, 1, 1), (1, 1, 6, 1), (1, 8, 6, 5)])
+@pytest.mark.parametrize("kind", ["add", "sub", "mul"])
+def test_constants_meet_the_axes_that_the_graph_gives_them(kind: str, shape: tuple[int, ...]) -> None:
+    net = graphs.Builder((1, 8, 6, 2))
+    x = net.conv("input", 5, (3, 3), padding=(1, 1, 1, 1))
+    graph = net.graph("constant", getattr(net, kind)(x, net.rng.standard_normal(shape)))
+    x = graphs.inputs(graph, 3)
+    np.testing.assert_allclose(onnxruntime_run(to_onnx(graph), x), reference.run(graph, x), atol=2e-6)
+
+
+def test_a_constant_that_operators_of_other_ranks_share_is_written_for_each() -> None:
+    net = graphs.Builder((1, 8, 6, 5))
+    x = net.add("input", np.arange(5))
+    x = net.mean(net.mul(x, np.arange(5)), (1, 2))
+    graph = net.graph("shared", net.add(x, np.zeros(5)))
+    ops = tuple(dataclasses.replace(op, inputs=(op.inputs[0], "add_1.constant")) if len(op.inputs) > 1 else op
+                for op in graph.ops)  # fmt: skip
+    graph = dataclasses.replace(graph, ops=ops)
+    x = graphs.inputs(graph, 3)
+    np.testing.assert_allclose(onnxruntime_run(to_onnx(graph), x), reference.run(graph, x), atol=2e-6)
 
 
 def test_a_mean_over_channels_is_refused() -> None:

@@ -41,9 +41,9 @@ def test_float_convolution_is_its_definition(input_size, kernel, stride, padding
     np.testing.assert_allclose(run(graph, x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", graphs.BUILDERS)
+@pytest.mark.parametrize("name", graphs.FLOAT_BUILDERS)
 def test_float_graphs_agree_with_litert(name):
-    graph = graphs.BUILDERS[name]()
+    graph = graphs.FLOAT_BUILDERS[name]()
     x = graphs.inputs(graph, 5)
     ours, theirs = run(graph, x, keep=True), run_litert(graph, x)
     for op in graph.ops:

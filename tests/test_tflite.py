@@ -20,6 +20,7 @@ from edgeq.graph import from_tflite, ir, reference
 from edgeq.graph.quantize import observe, quantize
 
 NAMES = sorted(graphs.BUILDERS)
+FLOAT_NAMES = sorted(graphs.FLOAT_BUILDERS)
 
 
 def quantized(graph: ir.Graph) -> ir.Graph:
@@ -33,10 +34,10 @@ def litert(model: bytes, x: np.ndarray, resolver: OpResolverType = OpResolverTyp
     return np.concatenate([runner(input=one[None])["output"].copy() for one in x])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FLOAT_NAMES)
 @pytest.mark.parametrize("resolver", [OpResolverType.AUTO, OpResolverType.BUILTIN_REF], ids=["xnnpack", "reference"])
 def test_a_float_file_computes_what_torch_computes(name: str, resolver: OpResolverType) -> None:
-    graph = graphs.BUILDERS[name]()
+    graph = graphs.FLOAT_BUILDERS[name]()
     x = graphs.inputs(graph, 8)
     np.testing.assert_allclose(litert(to_tflite(graph), x, resolver), torch_run(graph, x), atol=2e-6)
 
@@ -133,6 +134,7 @@ def test_padding_costs_an_operator_only_where_tflite_has_no_word_for_it(
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*[st.integers(0, 3)] * 4),
     channels=st.integers(1, 5),
+    depthwise=st.booleans(),
 )
 def test_every_geometry_of_a_convolution(
     size: tuple[int, int],
@@ -140,9 +142,14 @@ def test_every_geometry_of_a_convolution(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     channels: int,
+    depthwise: bool,
 ) -> None:
     net = graphs.Builder((1, *size, channels))
-    graph = net.graph("one", net.conv("input", 2, kernel, stride, padding))
+    if depthwise:
+        y = net.depthwise("input", kernel, stride, padding, multiplier=2)
+    else:
+        y = net.conv("input", 2, kernel, stride, padding)
+    graph = net.graph("one", y)
     x = graphs.inputs(graph, 1)
     np.testing.assert_allclose(litert(to_tflite(graph), x), torch_run(graph, x), atol=1e-5)
 
@@ -165,6 +172,10 @@ def torch_op(op: ir.Op, graph: ir.Graph, x: torch.Tensor, *rest: torch.Tensor) -
             above, below, left, right = op.padding
             padded = F.pad(x.permute(0, 3, 1, 2), (left, right, above, below))
             y = F.conv2d(padded, rest[0].permute(0, 3, 1, 2), rest[1], op.stride).permute(0, 2, 3, 1)
+        case ir.DepthwiseConv2D():
+            above, below, left, right = op.padding
+            padded, weight = F.pad(x.permute(0, 3, 1, 2), (left, right, above, below)), rest[0].permute(0, 3, 1, 2)
+            y = F.conv2d(padded, weight, rest[1], op.stride, groups=x.shape[3]).permute(0, 2, 3, 1)
         case ir.FullyConnected():
             y = F.linear(x, *rest)
         case ir.AveragePool2D():
@@ -177,6 +188,14 @@ def torch_op(op: ir.Op, graph: ir.Graph, x: torch.Tensor, *rest: torch.Tensor) -
             y = x.amax(op.axes)
         case ir.Add():
             y = x + rest[0]
+        case ir.Sub():
+            y = x - rest[0]
+        case ir.Mul():
+            y = x * rest[0]
+        case ir.Concatenation():
+            y = torch.cat([x, *rest], -1)
+        case ir.Slice():
+            y = x.narrow(-1, op.begin, op.size)
         case ir.Reshape():
             y = x.reshape(-1, *graph.tensors[op.output].shape[1:])
         case ir.Pad():
@@ -185,5 +204,5 @@ def torch_op(op: ir.Op, graph: ir.Graph, x: torch.Tensor, *rest: torch.Tensor) -
         case ir.Softmax():
             y = x.softmax(-1)
         case _:
-            y = {"RELU": torch.relu, "TANH": torch.tanh, "LOGISTIC": torch.sigmoid}[op.kind](x)
-    return y.relu() if getattr(op, "activation", ir.NONE) == ir.RELU else y
+            y = {"RELU": torch.relu, "RELU6": F.relu6, "TANH": torch.tanh, "LOGISTIC": torch.sigmoid}[op.kind](x)
+    return {ir.NONE: y, ir.RELU: y.relu(), ir.RELU6: F.relu6(y)}[getattr(op, "activation", ir.NONE)]

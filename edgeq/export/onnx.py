@@ -21,7 +21,9 @@ OPSET = 17
 IR_VERSION = 8  # what belongs to opset 17; every onnxruntime that this project supports reads it
 INPUT, OUTPUT, BATCH = "input", "output", "N"
 
-_ELEMENTWISE = {"RELU": "Relu", "TANH": "Tanh", "LOGISTIC": "Sigmoid"}
+_ELEMENTWISE = {"RELU": "Relu", "RELU6": "Clip", "TANH": "Tanh", "LOGISTIC": "Sigmoid"}
+_ACTIVATIONS = {ir.RELU: "Relu", ir.RELU6: "Clip"}
+_BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}
 
 
 def to_onnx(graph: ir.Graph) -> bytes:
@@ -54,10 +56,12 @@ class _File:
         self.values[graph.input] = self.quantized(INPUT, graph.tensors[graph.input], f"{INPUT}.rounded")
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        if kind == "Clip":  # The only one in the graph is ReLU6.
+            inputs = [*inputs, self.constant("relu6.low", np.float32(0)), self.constant("relu6.high", np.float32(6))]
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def constant(self, name: str, data: np.ndarray) -> str:
+    def constant(self, name: str, data: np.ndarray | np.generic) -> str:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.asarray(data, order="C"), name)
         return name
@@ -65,24 +69,28 @@ class _File:
     def weight(self, name: str, data: np.ndarray) -> str:
         """A constant tensor of the graph in ONNX's order of axes: codes become real numbers in the model."""
         tensor = self.graph.tensors[name]
+        # One that several operators read is written once for each number of axes that they give it.
+        name = name if data.ndim == len(tensor.shape) else f"{name}.{data.ndim}d"
         if tensor.quantization is None:
             return self.constant(name, data)
+        if f"{name}.codes" in self.initializers:
+            return name
         codes, scale = self.constant(f"{name}.codes", data), tensor.quantization.scale
         inputs = [codes, self.constant(f"{name}.scale", scale if scale.size > 1 else scale[0])]
         if data.dtype == np.int8:
-            zero_point = np.zeros(scale.size, np.int8)
+            zero_point = tensor.quantization.zero_point.astype(np.int8)
             inputs.append(self.constant(f"{name}.zero_point", zero_point if scale.size > 1 else zero_point[0]))
         return self.node("DequantizeLinear", inputs, name, axis=0)
 
     def result(self, op: ir.Op, kind: str, inputs: list[str], **attributes: Any) -> None:
         """Add the node that computes an operator, its activation, and the rounding to codes behind them."""
-        relu = getattr(op, "activation", ir.NONE) == ir.RELU
+        activation = _ACTIVATIONS.get(getattr(op, "activation", ir.NONE))
         tensor = self.graph.tensors[op.output]
         name = OUTPUT if op.output == self.graph.output else _free(op.output)
         real = name if tensor.quantization is None else f"{name}.real"
-        value = self.node(kind, inputs, f"{name}.linear" if relu else real, **attributes)
-        if relu:
-            value = self.node("Relu", [value], real)
+        value = self.node(kind, inputs, f"{name}.linear" if activation else real, **attributes)
+        if activation:
+            value = self.node(activation, [value], real)
         self.values[op.output] = self.quantized(value, tensor, name)
 
     def quantized(self, value: str, tensor: ir.Tensor, output: str) -> str:
@@ -113,7 +121,7 @@ def _add_op(file: _File, op: ir.Op) -> None:
     source = file.graph.tensors[op.inputs[0]]
     x, rank = file.values[source.name], len(source.shape)
     match op:
-        case ir.Conv2D():
+        case ir.Conv2D() | ir.DepthwiseConv2D():
             _add_convolution(file, op)
         case ir.FullyConnected():
             _add_dense(file, op)
@@ -128,8 +136,14 @@ def _add_op(file: _File, op: ir.Op) -> None:
             kind = "ReduceMean" if isinstance(op, ir.Mean) else "ReduceMax"
             axes = sorted(_nchw(range(rank)).index(axis) for axis in op.axes)
             file.result(op, kind, [x], axes=axes, keepdims=0)
-        case ir.Add():
-            file.result(op, "Add", [x, file.values[op.inputs[1]]])
+        case ir.Add() | ir.Sub() | ir.Mul():
+            file.result(op, _BINARY[op.kind], [x, _operand(file, op.inputs[1], rank)])
+        case ir.Concatenation():
+            file.result(op, "Concat", [file.values[name] for name in op.inputs], axis=1)
+        case ir.Slice():
+            places = {"starts": op.begin, "ends": op.begin + op.size, "axes": 1}
+            constants = [file.constant(f"{op.output}.{name}", np.array([n])) for name, n in places.items()]
+            file.result(op, "Slice", [x, *constants])
         case ir.Softmax():
             file.result(op, "Softmax", [x], axis=1)
         case ir.Reshape():
@@ -144,13 +158,26 @@ def _add_op(file: _File, op: ir.Op) -> None:
                 file.columns[op.output] = file.columns[source.name]
 
 
-def _add_convolution(file: _File, op: ir.Conv2D) -> None:
+def _add_convolution(file: _File, op: ir.Conv2D | ir.DepthwiseConv2D) -> None:
     x, weight, bias = op.inputs
     kernel = constant(file.graph.tensors[weight]).transpose(0, 3, 1, 2)
     inputs = [file.values[x], file.weight(weight, kernel), file.weight(bias, constant(file.graph.tensors[bias]))]
     above, below, left, right = op.padding
+    groups = {"group": file.graph.tensors[x].shape[3]} if isinstance(op, ir.DepthwiseConv2D) else {}
     window = kernel.shape[2:]
-    file.result(op, "Conv", inputs, kernel_shape=window, strides=op.stride, pads=(above, left, below, right))
+    file.result(op, "Conv", inputs, kernel_shape=window, strides=op.stride, pads=(above, left, below, right), **groups)
+
+
+def _operand(file: _File, name: str, rank: int) -> str:
+    """The second input of a sum or product; a constant gets as many axes as the first input has, channels second.
+
+    Shapes are aligned at their ends, where the graph has its channels but ONNX its columns: so no axis may be left out.
+    """
+    tensor = file.graph.tensors[name]
+    if tensor.data is None:
+        return file.values[name]
+    data = constant(tensor)
+    return file.weight(name, np.moveaxis(data.reshape((1,) * (rank - data.ndim) + data.shape), -1, 1))
 
 
 def _add_dense(file: _File, op: ir.FullyConnected) -> None:

@@ -7,6 +7,8 @@ always gives the same bytes: tensors, operator codes and buffers appear in the o
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -141,7 +143,7 @@ def _add_op(file: _File, op: ir.Op) -> None:
     graph = file.graph
     source, result = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     match op:
-        case ir.Conv2D():
+        case ir.Conv2D() | ir.DepthwiseConv2D():
             _add_convolution(file, op)
             return
         case ir.Mean() | ir.ReduceMax():
@@ -150,16 +152,25 @@ def _add_op(file: _File, op: ir.Op) -> None:
             inputs = [file.tensor(source), file.constant(f"{op.output}.shape", list(result.shape))]
         case ir.Pad():
             inputs = [file.tensor(source), file.constant(f"{op.output}.paddings", _paddings(op.padding))]
+        case ir.Slice():
+            begin = [0] * (len(source.shape) - 1) + [op.begin]
+            sizes = file.constant(f"{op.output}.begin", begin), file.constant(f"{op.output}.size", list(result.shape))
+            inputs = [file.tensor(source), *sizes]
         case _:
             inputs = [file.tensor(graph.tensors[name]) for name in op.inputs]
     file.operator(op.kind, inputs, file.tensor(result), _options(op, result))
 
 
-def _add_convolution(file: _File, op: ir.Conv2D) -> None:
+def _add_convolution(file: _File, op: ir.Conv2D | ir.DepthwiseConv2D) -> None:
     graph = file.graph
     source, weight, bias = (graph.tensors[name] for name in op.inputs)
     index = file.tensor(source)
-    options = schema.Conv2DOptionsT()
+    if isinstance(op, ir.DepthwiseConv2D):
+        weight = _filters_last(weight)
+        options = schema.DepthwiseConv2DOptionsT()
+        options.depthMultiplier = weight.shape[3] // source.shape[3]
+    else:
+        options = schema.Conv2DOptionsT()
     options.strideH, options.strideW = op.stride
     options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
     options.padding = schema.Padding.VALID
@@ -175,7 +186,14 @@ def _add_convolution(file: _File, op: ir.Conv2D) -> None:
     file.operator(op.kind, inputs, file.tensor(graph.tensors[op.output]), options)
 
 
-def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> int:
+def _filters_last(weight: ir.Tensor) -> ir.Tensor:
+    """Depthwise weights as the file has them: (1, height, width, out), one scale an output channel."""
+    data = constant(weight).transpose(3, 1, 2, 0)
+    quantization = None if weight.quantization is None else replace(weight.quantization, axis=3)
+    return ir.Tensor(weight.name, data.shape, weight.dtype, data, quantization)
+
+
+def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D | ir.DepthwiseConv2D) -> int:
     """A PAD before a convolution: zeros, which in int8 are codes of the zero point."""
     above, below, left, right = op.padding
     batch, height, width, channels = source.shape
@@ -188,15 +206,18 @@ def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D) -> int:
 
 
 def _options(op: ir.Op, result: ir.Tensor) -> object:
-    """The options table of every operator but the convolution; None where it has none."""
-    options = None
+    """The options table of every operator but the convolutions; None where it has none."""
+    options: Any = None
     match op:
         case ir.FullyConnected():
             options = schema.FullyConnectedOptionsT()
             options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
-        case ir.Add():
-            options = schema.AddOptionsT()
+        case ir.Add() | ir.Sub() | ir.Mul():
+            options = getattr(schema, f"{tflite_format.OPTIONS[op.kind]}T")()
             options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
+        case ir.Concatenation():
+            options = schema.ConcatenationOptionsT()
+            options.axis = len(result.shape) - 1
         case ir.AveragePool2D() | ir.MaxPool2D():
             options = schema.Pool2DOptionsT()
             options.padding = schema.Padding.VALID

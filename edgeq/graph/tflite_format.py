@@ -17,13 +17,19 @@ SIGNATURE_INPUT, SIGNATURE_OUTPUT = "input", "output"
 FLOAT_VERSION = 1
 INT8_VERSIONS = {
     "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
     "FULLY_CONNECTED": 4,
     "AVERAGE_POOL_2D": 2,
     "MAX_POOL_2D": 2,
     "MEAN": 2,
     "REDUCE_MAX": 2,
     "ADD": 2,
+    "SUB": 2,
+    "MUL": 2,
+    "CONCATENATION": 2,
+    "SLICE": 2,
     "RELU": 2,
+    "RELU6": 2,
     "TANH": 2,
     "LOGISTIC": 2,
     "SOFTMAX": 2,
@@ -36,17 +42,25 @@ TYPES = {
     "int8": schema.TensorType.INT8,
     "int32": schema.TensorType.INT32,
 }
-ACTIVATIONS = {ir.NONE: schema.ActivationFunctionType.NONE, ir.RELU: schema.ActivationFunctionType.RELU}
+ACTIVATIONS = {
+    ir.NONE: schema.ActivationFunctionType.NONE,
+    ir.RELU: schema.ActivationFunctionType.RELU,
+    ir.RELU6: schema.ActivationFunctionType.RELU6,
+}
 
 # The name of each operator's options table; the others have none, or an empty one.
 OPTIONS = {
     "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MEAN": "ReducerOptions",
     "REDUCE_MAX": "ReducerOptions",
     "ADD": "AddOptions",
+    "SUB": "SubOptions",
+    "MUL": "MulOptions",
+    "CONCATENATION": "ConcatenationOptions",
     "SOFTMAX": "SoftmaxOptions",
 }
 
