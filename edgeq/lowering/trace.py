@@ -36,11 +36,19 @@ def lower(network: nn.Module, spec: ArchitectureSpec) -> ir.Graph:
     Raises InputError naming the layer where one has no lowering, where shapes do not fit the spec, or where a weight
     is not finite.
     """
+    return _Lowering(trace(network, spec.family), spec).run()
+
+
+def trace(network: nn.Module, family: str) -> fx.GraphModule:
+    """The calls of a network in order, with the layers that have a lowering as they are, unopened.
+
+    Shares its layers with the network, and runs as it does. family: what errors call it.
+    Raises InputError where what is called depends on the data.
+    """
     try:
-        traced = fx.GraphModule(network, _Tracer().trace(network))
+        return fx.GraphModule(network, _Tracer().trace(network))
     except (fx.proxy.TraceError, TypeError) as error:
-        raise InputError(f"{spec.family}: cannot be traced: {str(error).splitlines()[0]}") from error
-    return _Lowering(traced, spec).run()
+        raise InputError(f"{family}: cannot be traced: {str(error).splitlines()[0]}") from error
 
 
 class _Tracer(fx.Tracer):
