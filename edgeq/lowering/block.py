@@ -19,3 +19,22 @@ def block_kernel(components: np.ndarray) -> np.ndarray:
         for parts, signs in zip(COMPONENT, np.array(SIGN, dtype=components.dtype), strict=True)
     ]
     return np.concatenate(rows, axis=0)
+
+
+def quaternion_components(kernel: np.ndarray) -> np.ndarray | None:
+    """The component kernels whose block kernel a real kernel is, exactly; None where it is no such kernel.
+
+    kernel: (out, in, ...), channels component-major, floats or integer codes. Returns (4, out/4, in/4, ...), r, i, j,
+    k, of the same dtype, so that `block_kernel` of them equals the kernel. Structure is recognised, not flagged: a
+    network pruned, converted or trained elsewhere has it or not.
+    """
+    if kernel.ndim < 2 or kernel.shape[0] % 4 or kernel.shape[1] % 4:
+        return None
+    rows = [np.split(row, 4, axis=1) for row in np.split(kernel, 4, axis=0)]  # views
+    components = [row[0] for row in rows]  # the first column holds r, i, j, k as they are
+    exact = all(
+        np.array_equal(block, components[part] if sign > 0 else -components[part])
+        for row, parts, signs in zip(rows, COMPONENT, SIGN, strict=True)
+        for block, part, sign in zip(row, parts, signs, strict=True)
+    )
+    return np.stack(components) if exact else None
