@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.audio.frontend import PRESETS
+from edgeq.audio import frontend
+from edgeq.audio.frontend import PRESETS, with_derivatives
 from edgeq.training import augment
 from edgeq.training.features import CorpusMaps
 
@@ -31,7 +32,7 @@ def maps_of(*logmels: np.ndarray) -> CorpusMaps:
     "apply",
     [
         lambda x, g: augment.gain(x, 6.0, g),
-        lambda x, g: augment.band_filter(x, 6.0, g),
+        lambda x, g: augment.band_filter(x, 64, 6.0, g),
         lambda x, g: augment.mix(x, torch.eye(len(x)), 0.5, g)[0],
         lambda x, g: augment.stripes(x[:, None], 9, 9, g),
     ],
@@ -57,7 +58,7 @@ def test_gain_moves_every_cell_of_a_crop_by_one_level(decibels: float, seed: int
 @given(st.floats(0, 12), st.integers(0, 1000), st.integers(2, 80))
 def test_filter_is_bounded_still_and_piecewise_linear(decibels: float, seed: int, mels: int) -> None:
     x = powers(mels=mels)
-    change = 10 * torch.log10(augment.band_filter(x, decibels, seeded(seed)) / x)
+    change = 10 * torch.log10(augment.band_filter(x, mels, decibels, seeded(seed)) / x)
     assert change.abs().max() <= decibels + 1e-3
     assert (change - change[:, :, :1]).abs().max() < 1e-3, "the same at every frame"
     if mels == 80:
@@ -111,6 +112,22 @@ def test_stripes_blank_one_band_and_one_span(mels: int, frames: int, seed: int) 
                 assert len(where) <= widest
                 assert where[-1] - where[0] + 1 == len(where), "in one piece"
         assert one[0].eq(rows[:, None] | columns[None, :]).all()
+
+
+def test_filter_colours_the_mels_of_every_component_alike() -> None:
+    change = augment.band_filter(torch.ones(3, 4 * 20, 5), 20, 6.0, seeded()).unflatten(1, (4, 20))
+    torch.testing.assert_close(change, change[:, :1].expand_as(change))
+    torch.testing.assert_close(change[:, 0], augment.band_filter(torch.ones(3, 20, 5), 20, 6.0, seeded()))
+
+
+def test_a_gain_does_not_lift_the_floor() -> None:
+    spec = with_derivatives(PRESETS["panns-32k"], "power-frequency")
+    waveform = np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    quiet, loud = (frontend.logmel(waveform * level, spec) for level in (0.1, 0.2))
+    bank = augment.crop_banks(maps_of(quiet), spec, [quiet.shape[1]], 30.0)[0]
+    louder = augment.to_log(augment.crop(bank, torch.tensor([0]), 0.0, seeded()) * 4, spec)[0].numpy()
+    assert ((louder == -100) == (loud == -100)).mean() > 0.999
+    np.testing.assert_allclose(10 ** (louder / 10), 10 ** (loud / 10), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("spec", [EDGE, DCASE], ids=["edge-32k", "dcase2022"])

@@ -3,6 +3,7 @@
 import pytest
 
 from edgeq.audio.spec import PRESETS as FRONT_ENDS
+from edgeq.audio.spec import with_derivatives
 from edgeq.errors import InputError
 from edgeq.lowering.trace import lower
 from edgeq.nets.count import count
@@ -112,6 +113,9 @@ def test_the_front_end_estimate():
     assert preset_count("tiny").macs["frontend"] == 50 * (1024 + 10_240 + 4 * 513 + 64)
     # Three derivatives of width 9 more, and four components to normalise.
     assert preset_count("qtiny").macs["frontend"] == 50 * (1024 + 10_240 + 4 * 513 + 64 * (27 + 4))
+    # Or three of width 5 of every bin, which go through the filters too.
+    of_bins = count(PRESETS["qtiny"], with_derivatives(FRONT_ENDS["edge-32k"], "power-frequency"))
+    assert of_bins.macs["frontend"] == 50 * (1024 + 10_240 + 2 * 513 + 3 * 5 * 513 + 4 * 2 * 513 + 4 * 64)
 
 
 def test_pruned_widths_classes_and_windows_are_counted():

@@ -128,6 +128,103 @@ def test_logmel_of_a_long_recording_needs_little_beside_it() -> None:
     assert peak - result.nbytes < 16e6 < waveform.nbytes
 
 
+OF_BINS = {
+    "panns-32k": with_derivatives(PRESETS["panns-32k"], "power-frequency"),
+    "edge-16k, floor added": with_derivatives(PRESETS["edge-16k"], "power-frequency"),
+    "few bins, wide": replace(
+        with_derivatives(replace(SMALL, n_fft=32, win_length=32, hop_length=20, n_mels=2, log="ln"), "power-frequency"),
+        derivative_width=21,
+    ),
+}
+
+
+def delta(spectra: np.ndarray, width: int = 5) -> np.ndarray:
+    """Regression deltas over the last axis, by the formula that torchaudio documents for compute_deltas."""
+    half, last = (width - 1) // 2, spectra.shape[-1] - 1
+    places = np.arange(last + 1)
+    total = np.zeros_like(spectra)
+    for n in range(1, half + 1):
+        total += n * (spectra[..., np.minimum(places + n, last)] - spectra[..., np.maximum(places - n, 0)])
+    return total / (2 * sum(n * n for n in range(1, half + 1)))
+
+
+@pytest.mark.parametrize("name", OF_BINS)
+def test_deltas_over_frequency_are_those_of_the_public_code(name: str) -> None:
+    spec = OF_BINS[name]
+    samples = 60 * spec.hop_length + spec.n_fft
+    waveform = noise(samples) + np.sin(np.arange(samples) * 0.3).astype(np.float32)
+    spectrum = librosa.stft(
+        waveform.astype(np.float64), n_fft=spec.n_fft, hop_length=spec.hop_length, window="hann", pad_mode="reflect"
+    )
+    spectra = [np.abs(spectrum.T) ** 2]
+    for _ in range(3):
+        spectra.append(delta(spectra[-1], spec.derivative_width))
+    # Frames by components by bins, through the mel filters.
+    mel = np.moveaxis(np.stack(spectra, axis=1) @ librosa_filters(spec).T, 0, -1)
+    expected = np.maximum(mel, 0) + spec.floor if spec.floor_rule == "add" else np.maximum(mel, spec.floor)
+    logs = logmel(waveform, spec).astype(np.float64)
+    found = 10 ** (logs / 10) if spec.log == "db" else np.exp(logs)
+    assert found.shape == (spec.logmel_rows, expected.shape[-1]) == (4 * spec.n_mels, frame_count(samples, spec))
+    # Powers, not logarithms: where a delta nearly cancels its logarithm is any.
+    np.testing.assert_allclose(
+        found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-12 * expected.max() + 1e-6 * spec.floor
+    )
+    # The first component is the log-mel that it always was.
+    np.testing.assert_allclose(logs[: spec.n_mels], logmel(waveform, with_derivatives(spec, "none")), rtol=1e-6)
+
+
+def test_a_steady_tone_has_derivatives_in_one_reading_only() -> None:
+    tone = np.sin(2 * np.pi * 1000 * np.arange(32_000) / 32_000).astype(np.float32)
+    of_time, of_bins = (
+        recording_features(tone, with_derivatives(EDGE, derivatives))[0][0, 1:, :, 10:-10]
+        for derivatives in ("time", "power-frequency")
+    )
+    assert np.abs(of_time).max() < 0.01
+    assert (of_bins.max(axis=(1, 2)) > 0).all()
+    assert of_bins.min() == -60, "its floor"
+
+
+def test_half_of_the_deltas_of_noise_lie_at_the_floor() -> None:
+    inputs, _ = recording_features(noise(320_000), OF_BINS["panns-32k"])
+    shares = (inputs <= -100).mean(axis=(0, 2, 3))
+    assert shares == pytest.approx([0, 0.497, 0.456, 0.500], abs=0.01)
+
+
+def test_deltas_of_another_spectrogram_are_refused() -> None:
+    with pytest.raises(InputError, match=r"power is '1\.0', expected 2 \(power\) with derivatives 'power-frequency'"):
+        with_derivatives(PRESETS["dcase2022"], "power-frequency")
+    with pytest.raises(InputError, match="derivatives is 'frequency', expected 'none' or 'time' or 'power-frequency'"):
+        with_derivatives(EDGE, "frequency")
+
+
+def test_either_reading_is_asked_for_and_changed_alike() -> None:
+    time, bins = with_derivatives(EDGE), with_derivatives(EDGE, "power-frequency")
+    assert (time.derivative_width, bins.derivative_width) == (9, 5)
+    assert with_derivatives(time, "power-frequency") == bins
+    assert with_derivatives(bins) == time
+    assert with_derivatives(bins, "none") == EDGE
+    assert len({EDGE.hash, time.hash, bins.hash, replace(bins, derivative_width=9).hash}) == 4
+    assert time.input_shape == bins.input_shape == (4, 64, 50)
+    assert (EDGE.logmel_rows, time.logmel_rows, bins.logmel_rows) == (64, 64, 256)
+
+
+def test_rows_become_components_and_only_the_log_mel_is_gated() -> None:
+    spec = replace(
+        with_derivatives(SMALL, "power-frequency"), mean=(0.0, 1.0, 2.0, 3.0), std=(1.0, 2.0, 4.0, 8.0), gate=-30.0
+    )
+    windows = noise(2 * 80 * 20).reshape(2, 80, 20) - 31.0
+    windows[0, 20:] = 0.0
+    windows[1, 7, 3] = -29.0
+    assert gated(windows, spec).tolist() == [True, False]
+    inputs = features(windows, spec)
+    for component in range(4):
+        rows = windows[:, 20 * component : 20 * component + 20]
+        np.testing.assert_allclose(inputs[:, component], (rows - component) / 2**component, rtol=1e-5)
+    for function in (cut, features):
+        with pytest.raises(InputError, match=r"shape .*: expected \((n, )?80, frames\)"):
+            function(windows[0, :20] if function is cut else windows[:, :20], spec)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("width", [5, 9, 21])
 def test_derivatives_are_savitzky_golay_with_replicated_edges(width: int, order: int) -> None:
@@ -145,6 +242,7 @@ def test_derivative_kernels_are_exact_on_polynomials() -> None:
     assert derivative_kernel(9, 1) @ (3 * frames + 5) == pytest.approx(3)
     assert derivative_kernel(9, 2) @ (2 * frames**2 + frames) == pytest.approx(4)
     assert derivative_kernel(9, 3) @ (frames**3 - frames**2) == pytest.approx(6)
+    assert derivative_kernel(5, 1) == pytest.approx(np.array([-2, -1, 0, 1, 2]) / 10)
 
 
 def test_features_are_normalised_component_by_component() -> None:
@@ -249,7 +347,7 @@ def test_bad_waveforms_are_refused(waveform: np.ndarray) -> None:
 
 
 def test_spec_survives_json_and_its_hash_tells_specs_apart() -> None:
-    for spec in (*VARIANTS.values(), with_derivatives(EDGE)):
+    for spec in (*VARIANTS.values(), *OF_BINS.values(), with_derivatives(EDGE)):
         again = FrontendSpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert again == spec
         assert again.hash == spec.hash

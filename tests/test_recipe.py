@@ -174,12 +174,30 @@ def test_speed_moves_pitch_and_length(corpus: Corpus) -> None:
     assert peak == pytest.approx(1250, abs=2)
 
 
-@pytest.mark.parametrize("components", [1, 4])
-def test_normalisation_gives_mean_0_and_deviation_1(components: int) -> None:
-    spec = frontend.PRESETS["edge-32k"]
-    spec = frontend.with_derivatives(spec) if components == 4 else spec
+def test_a_recipe_asks_for_the_other_reading_of_the_derivatives(corpus: Corpus, tmp_path: Path) -> None:
+    asked = 'power = 2.0\nderivatives = "power-frequency"\nfloor = 1e-3'
+    recipe = recipes.read(_written(tmp_path, RECIPE.replace("floor = 1e-3", asked)))
+    spec = recipe.frontend
+    assert (spec.derivatives, spec.derivative_width, spec.floor) == ("power-frequency", 5, 1e-3)
+    wide = recipes.read(_written(tmp_path, RECIPE.replace("floor = 1e-3", asked + "\nderivative_width = 9")))
+    assert wide.frontend == replace(spec, derivative_width=9)
+    # Maps of derivatives over time are those of no derivatives; of these they are not.
+    maps = corpus_maps(corpus, spec, (1.1,), tmp_path)
+    for other in (replace(spec, mean=(1.0,) * 4), frontend.with_derivatives(spec), wide.frontend):
+        corpus_maps(corpus, other, (1.1,), tmp_path)
+    assert len(list(tmp_path.glob("logmel-*.npz"))) == 3
+    assert maps.logmels[0][0].shape[0] == 4 * spec.n_mels
+    fit = replace(recipe.fit, epochs=1)
+    fitted = trial.train_on(corpus, maps, range(12), recipe.architecture.with_classes(2), spec, fit, 0)
+    assert clip_probabilities(fitted.predict(), maps.logmels[0], fitted.frontend).shape == (13, 2)
+
+
+@pytest.mark.parametrize("derivatives", ["none", "time", "power-frequency"])
+def test_normalisation_gives_mean_0_and_deviation_1(derivatives: str) -> None:
+    spec = frontend.with_derivatives(frontend.PRESETS["edge-32k"], derivatives)
     random = np.random.default_rng(0)
-    logmels = [random.normal(-10, 5, (64, 200)), np.full((64, 60), -60.0)]  # the second is gated
+    rows = spec.logmel_rows
+    logmels = [random.normal(-10, 5, (rows, 200)), np.full((rows, 60), -60.0)]  # the second is gated
     mean, std = normalisation(logmels, spec)
     windows = frontend.cut(logmels[0], spec)
     normal = frontend.features(windows, replace(spec, mean=mean, std=std))
@@ -210,6 +228,10 @@ def test_normalisation_gives_mean_0_and_deviation_1(components: int) -> None:
         (("floor = 1e-3", "mean = [0.0]"), r"unknown key frontend\.mean"),
         (("floor = 1e-3", 'preset = "edge"'), r"frontend\.preset 'edge'"),
         (("floor = 1e-3", 'preset = "edge-32k"'), "the architecture takes"),
+        (("floor = 1e-3", 'derivatives = "none"'), "the architecture takes"),
+        (("floor = 1e-3", 'derivatives = "frequency"'), "derivatives is 'frequency', expected"),
+        (("floor = 1e-3", "derivatives = 1"), r"frontend\.derivatives = 1: expected a string"),
+        (("floor = 1e-3", 'derivatives = "power-frequency"'), r"power is '1\.0', expected 2"),
         (("[fit]", "[fit"), "not TOML"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.audio.frontend import PRESETS, FrontendSpec, cut, logmel, pad
+from edgeq.audio.frontend import PRESETS, FrontendSpec, cut, logmel, pad, with_derivatives
 from edgeq.audio.stream import LogMelStream, WindowStream
 from edgeq.errors import InputError
 
@@ -34,6 +34,7 @@ VARIANTS = {
     "windows with gaps": replace(SMALL, window_hop_seconds=0.5),
     "repeated": replace(SMALL, pad="repeat", window_seconds=0.7),
     "end frame": replace(SMALL, end_frame=True),
+    "deltas over bins": with_derivatives(replace(SMALL, floor=1e-6), "power-frequency"),
 }
 
 

@@ -176,7 +176,11 @@ def _coincidence(measured: dict[str, Any]) -> str:
 
 def _input(model: Bundle) -> list[str]:
     spec = model.frontend
-    derivatives = " and its first three time derivatives (quaternion paper, Eq. 8)" if spec.components == 4 else ""
+    derivatives = {
+        "none": "",
+        "time": " and its first three time derivatives (quaternion paper, Eq. 8)",
+        "power-frequency": " and three deltas over the bins of its spectrogram (the quaternion paper's public code)",
+    }[spec.derivatives]
     return [
         _paragraph(
             f"Log-mel{derivatives}: {spec.sample_rate:,} Hz, STFT {spec.n_fft}, hop {spec.hop_length},",

@@ -36,8 +36,10 @@ _BLOCK_FRAMES = 128
 def logmel(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     """Log-mel spectrogram of a whole waveform.
 
-    waveform: (samples,), float, mono at spec.sample_rate, full scale +-1. Returns float32 (n_mels, frames), in dB or
-    nepers by spec.log, with `frame_count` frames. Memory beyond input and result does not grow with the length.
+    waveform: (samples,), float, mono at spec.sample_rate, full scale +-1. Returns float32 (spec.logmel_rows, frames),
+    in dB or nepers by spec.log, with `frame_count` frames. With derivatives "power-frequency" the rows are the mels of
+    the four components, one component after the other: these derivatives are of the spectrogram, not of its log-mel.
+    Memory beyond input and result does not grow with the length.
     Raises InputError where the waveform has another shape or kind, NaN or infinity, or fewer samples than
     spec.least_samples.
     """
@@ -49,7 +51,7 @@ def logmel(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
         )
     frames = frame_count(len(waveform), spec)
     before = spec.n_fft // 2 if spec.centre else 0
-    result = np.empty((spec.n_mels, frames), np.float32)
+    result = np.empty((spec.logmel_rows, frames), np.float32)
     for first in range(0, frames, _BLOCK_FRAMES):
         last = min(first + _BLOCK_FRAMES, frames)
         start = first * spec.hop_length - before
@@ -61,11 +63,11 @@ def logmel(waveform: np.ndarray, spec: FrontendSpec) -> np.ndarray:
 def cut(logmel: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     """Network windows of a log-mel spectrogram: those that fit, from frame 0, every spec.window_hop_frames.
 
-    logmel: (n_mels, frames). Returns a read-only view (n, n_mels, window_frames).
-    Raises InputError where none fits or the mels are not the spec's.
+    logmel: (spec.logmel_rows, frames). Returns a read-only view (n, spec.logmel_rows, window_frames).
+    Raises InputError where none fits or the rows are not the spec's.
     """
-    if logmel.ndim != 2 or logmel.shape[0] != spec.n_mels:
-        raise InputError(f"log-mel of shape {logmel.shape}: expected ({spec.n_mels}, frames)")
+    if logmel.ndim != 2 or logmel.shape[0] != spec.logmel_rows:
+        raise InputError(f"log-mel of shape {logmel.shape}: expected ({spec.logmel_rows}, frames)")
     if logmel.shape[1] < spec.window_frames:
         raise InputError(
             f"log-mel of {logmel.shape[1]} frames: expected at least {spec.window_frames}, one window; "
@@ -78,30 +80,27 @@ def cut(logmel: np.ndarray, spec: FrontendSpec) -> np.ndarray:
 def gated(windows: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     """Which windows are too quiet to be judged.
 
-    windows: (n, n_mels, frames), log-mel before normalisation. Returns bool (n,): True where the largest value is below
-    spec.gate; all False where the gate is None.
+    windows: (n, spec.logmel_rows, frames), log-mel before normalisation. Returns bool (n,): True where the largest
+    value of the log-mel itself, not of derivatives, is below spec.gate; all False where the gate is None.
     """
     if spec.gate is None:
         return np.zeros(len(windows), bool)
-    return np.asarray(windows.max(axis=(1, 2)) < spec.gate)
+    return np.asarray(windows[:, : spec.n_mels].max(axis=(1, 2)) < spec.gate)
 
 
 def features(windows: np.ndarray, spec: FrontendSpec) -> np.ndarray:
-    """What the network sees: windows with their time derivatives, each component normalised.
+    """What the network sees: windows with their derivatives, each component normalised.
 
-    windows: (n, n_mels, frames), log-mel. Returns float32 (n, components, n_mels, frames).
+    windows: (n, spec.logmel_rows, frames), log-mel. Returns float32 (n, components, n_mels, frames).
     Raises InputError where the windows have another shape.
     Source: quaternion paper, Eq. 8.
     """
-    if windows.ndim != 3 or windows.shape[1] != spec.n_mels or windows.shape[2] < 1:
-        raise InputError(f"windows of shape {windows.shape}: expected (n, {spec.n_mels}, frames)")
-    components = [np.asarray(windows, np.float64)]
+    if windows.ndim != 3 or windows.shape[1] != spec.logmel_rows or windows.shape[2] < 1:
+        raise InputError(f"windows of shape {windows.shape}: expected (n, {spec.logmel_rows}, frames)")
+    components = [np.asarray(part, np.float64) for part in np.split(windows, spec.logmel_rows // spec.n_mels, axis=1)]
     if spec.derivatives == "time":
-        half = spec.derivative_width // 2
-        replicated = np.pad(components[0], ((0, 0), (0, 0), (half, half)), mode="edge")
-        around = np.lib.stride_tricks.sliding_window_view(replicated, spec.derivative_width, axis=2)
-        components += [around @ derivative_kernel(spec.derivative_width, order) for order in DERIVATIVE_ORDERS]
-    result = np.empty((len(windows), spec.components, *windows.shape[1:]), np.float32)
+        components += [_derivative(components[0], spec.derivative_width, order) for order in DERIVATIVE_ORDERS]
+    result = np.empty((len(windows), spec.components, spec.n_mels, windows.shape[2]), np.float32)
     for index, component in enumerate(components):
         result[:, index] = (component - spec.mean[index]) / spec.std[index]
     return result
@@ -180,9 +179,10 @@ def mel_filterbank(spec: FrontendSpec) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def derivative_kernel(width: int, order: int) -> np.ndarray:
-    """Weights of `width` neighbouring frames whose sum is the derivative of that order, per frame, in the middle.
+    """Weights of `width` neighbours whose sum is the derivative of that order, per frame or bin, in the middle.
 
-    The derivative of the least-squares polynomial of degree `order`. Returns float64 (width,), read-only.
+    The derivative of the least-squares polynomial of degree `order`; the first is the regression delta of speech
+    recognition. Returns float64 (width,), read-only.
     Source: Savitzky and Golay (1964).
     """
     frames = np.arange(width) - width // 2
@@ -194,13 +194,17 @@ def derivative_kernel(width: int, order: int) -> np.ndarray:
 def logmel_frames(samples: np.ndarray, spec: FrontendSpec) -> np.ndarray:
     """Log-mel of the STFT frames that fit whole into the samples, with no padding: what whole file and stream share.
 
-    samples: (n,), n at least n_fft. Returns float64 (n_mels, 1 + (n - n_fft) // hop_length).
+    samples: (n,), n at least n_fft. Returns float64 (spec.logmel_rows, 1 + (n - n_fft) // hop_length).
     """
     frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop_length]
     spectrum = np.fft.rfft(frames * stft_window(spec), axis=1)
     power = spectrum.real**2 + spectrum.imag**2
-    mel = mel_filterbank(spec) @ (power if spec.power == 2.0 else np.sqrt(power)).T
-    lifted = mel + spec.floor if spec.floor_rule == "add" else np.maximum(mel, spec.floor)
+    spectra = [power if spec.power == 2.0 else np.sqrt(power)]
+    if spec.derivatives == "power-frequency":
+        for _ in DERIVATIVE_ORDERS:
+            spectra.append(_derivative(spectra[-1], spec.derivative_width, 1))
+    mel = np.concatenate([mel_filterbank(spec) @ one.T for one in spectra])
+    lifted = np.maximum(mel, 0.0) + spec.floor if spec.floor_rule == "add" else np.maximum(mel, spec.floor)
     return 10.0 * np.log10(lifted) if spec.log == "db" else np.log(lifted)
 
 
@@ -225,6 +229,13 @@ def as_waveform(waveform: np.ndarray) -> np.ndarray:
     if not finite:
         raise InputError("waveform: NaN or infinite samples; repair the recording")
     return samples
+
+
+def _derivative(values: np.ndarray, width: int, order: int) -> np.ndarray:
+    """Derivative along the last axis, edges replicated."""
+    half = width // 2
+    replicated = np.pad(values, [*[(0, 0)] * (values.ndim - 1), (half, half)], mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(replicated, width, axis=-1) @ derivative_kernel(width, order)
 
 
 def _to_mel(hertz: np.ndarray, scale: str) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from edgeq.errors import InputError
 
 
 class LogMel(nn.Module):
-    """Log-mel of a batch of waveforms: (batch, samples) to (batch, n_mels, frames), as `frontend.logmel`.
+    """Log-mel of a batch of waveforms: (batch, samples) to (batch, spec.logmel_rows, frames), as `frontend.logmel`.
 
     Works in the dtype it is moved to, float32 at first. Raises InputError where the waveforms have another shape or
     fewer samples than spec.least_samples.
@@ -20,12 +22,14 @@ class LogMel(nn.Module):
 
     window: Tensor
     filterbank: Tensor
+    delta: Tensor
 
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("window", _constant(stft_window(spec)), persistent=False)
         self.register_buffer("filterbank", _constant(mel_filterbank(spec)), persistent=False)
+        self.register_buffer("delta", _kernels(spec, (1,)), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         spec = self.spec
@@ -46,13 +50,17 @@ class LogMel(nn.Module):
         power = spectrum.real**2 + spectrum.imag**2
         if spec.power == 1.0:
             power = _root(power)
-        mel = self.filterbank @ power
-        lifted = mel + spec.floor if spec.floor_rule == "add" else mel.clamp(min=spec.floor)
+        spectra = [power]
+        if spec.derivatives == "power-frequency":
+            for _ in DERIVATIVE_ORDERS:
+                spectra.append(_derivatives(spectra[-1].mT, self.delta)[:, 0].mT)
+        mel = torch.cat([self.filterbank @ one for one in spectra], dim=1)
+        lifted = mel.clamp(min=0) + spec.floor if spec.floor_rule == "add" else mel.clamp(min=spec.floor)
         return 10.0 * lifted.log10() if spec.log == "db" else lifted.log()
 
 
 class Features(nn.Module):
-    """Network inputs of a batch of windows: (batch, n_mels, frames) to (batch, components, n_mels, frames).
+    """Network inputs of a batch of windows: (batch, spec.logmel_rows, frames) to (batch, components, n_mels, frames).
 
     Time derivatives and normalisation, as `frontend.features`; training runs it after augmentation. Raises InputError
     where the windows have another shape.
@@ -65,24 +73,30 @@ class Features(nn.Module):
     def __init__(self, spec: FrontendSpec) -> None:
         super().__init__()
         self.spec = spec
-        kernels = [_constant(derivative_kernel(spec.derivative_width, order)) for order in DERIVATIVE_ORDERS]
-        self.register_buffer("kernels", torch.stack(kernels)[:, None], persistent=False)
+        self.register_buffer("kernels", _kernels(spec, DERIVATIVE_ORDERS), persistent=False)
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, logmel: Tensor) -> Tensor:
-        if logmel.ndim != 3 or logmel.shape[1] != self.spec.n_mels or logmel.shape[2] < 1:
-            raise InputError(f"windows of shape {tuple(logmel.shape)}: expected (batch, {self.spec.n_mels}, frames)")
-        components = logmel[:, None]
+        rows = self.spec.logmel_rows
+        if logmel.ndim != 3 or logmel.shape[1] != rows or logmel.shape[2] < 1:
+            raise InputError(f"windows of shape {tuple(logmel.shape)}: expected (batch, {rows}, frames)")
+        components = logmel.unflatten(1, (-1, self.spec.n_mels))
         if self.spec.derivatives == "time":
-            components = torch.cat([components, self._derivatives(logmel)], dim=1)
+            components = torch.cat([components, _derivatives(logmel, self.kernels)], dim=1)
         return (components - self.mean) / self.std
 
-    def _derivatives(self, logmel: Tensor) -> Tensor:
-        batch, mels, frames = logmel.shape
-        half = self.spec.derivative_width // 2
-        rows = F.pad(logmel, (half, half), mode="replicate").reshape(batch * mels, 1, frames + 2 * half)
-        return F.conv1d(rows, self.kernels).reshape(batch, mels, len(DERIVATIVE_ORDERS), frames).transpose(1, 2)
+
+def _derivatives(values: Tensor, kernels: Tensor) -> Tensor:
+    """Derivatives along the last axis, edges replicated: (batch, rows, n) to (batch, kernels, rows, n)."""
+    batch, rows, length = values.shape
+    half = kernels.shape[2] // 2
+    padded = F.pad(values, (half, half), mode="replicate").reshape(batch * rows, 1, length + 2 * half)
+    return F.conv1d(padded, kernels).reshape(batch, rows, len(kernels), length).transpose(1, 2)
+
+
+def _kernels(spec: FrontendSpec, orders: Sequence[int]) -> Tensor:
+    return torch.stack([_constant(derivative_kernel(spec.derivative_width, order)) for order in orders])[:, None]
 
 
 def _root(power: Tensor) -> Tensor:

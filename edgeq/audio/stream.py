@@ -26,7 +26,7 @@ class LogMelStream:
         self._finished = False
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples, float (n,), n from 0. Returns the frames that they complete, float32 (n_mels, k).
+        """Take the next samples, float (n,), n from 0. Returns the frames that they complete, float32 (logmel_rows, k).
 
         Raises InputError where samples are not one row of finite floats or the stream is finished.
         """
@@ -35,10 +35,10 @@ class LogMelStream:
         samples = as_waveform(samples)
         step = _STEP_FRAMES * self.spec.hop_length
         pieces = [self._advance(samples[first : first + step]) for first in range(0, len(samples), step)]
-        return np.concatenate([np.zeros((self.spec.n_mels, 0), np.float32), *pieces], axis=1)
+        return np.concatenate([np.zeros((self.spec.logmel_rows, 0), np.float32), *pieces], axis=1)
 
     def finish(self) -> np.ndarray:
-        """End the stream: the frames that look past its end, on reflected samples. Returns float32 (n_mels, k).
+        """End the stream: the frames that look past its end, on reflected samples. Returns float32 (logmel_rows, k).
 
         Raises InputError where fewer than spec.least_samples came, or the stream is finished already.
         """
@@ -56,12 +56,12 @@ class LogMelStream:
         self._held = np.concatenate([self._held, samples])
         if not self._started:
             if len(self._held) < self.spec.least_samples:
-                return np.zeros((self.spec.n_mels, 0), np.float32)
+                return np.zeros((self.spec.logmel_rows, 0), np.float32)
             self._held = np.concatenate([self._held[self._half : 0 : -1], self._held])
             self._started = True
         count = 1 + (len(self._held) - self._next - self.spec.n_fft) // self.spec.hop_length
         if count < 1:
-            return np.zeros((self.spec.n_mels, 0), np.float32)
+            return np.zeros((self.spec.logmel_rows, 0), np.float32)
         frames = logmel_frames(self._held[self._next :], self.spec).astype(np.float32)
         self._next += count * self.spec.hop_length
         # The end is reflected about its last sample, so that one and half a window before it stay.
@@ -82,20 +82,20 @@ class WindowStream:
         self._logmel = LogMelStream(spec)
         self._head: list[np.ndarray] | None = []
         self._head_samples = 0
-        self._frames = np.zeros((spec.n_mels, 0), np.float32)
+        self._frames = np.zeros((spec.logmel_rows, 0), np.float32)
         self._skip = 0  # frames to pass over before the next window, where windows leave gaps
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples, float (n,), n from 0. Returns the windows that they complete.
 
-        Returns float32 (k, n_mels, window_frames), log-mel before normalisation. Raises InputError as `LogMelStream`.
+        Returns float32 (k, logmel_rows, window_frames), log-mel before normalisation. Raises as `LogMelStream`.
         """
         if self._head is None:
             return self._cut(self._logmel.push(samples))
         self._head.append(as_waveform(samples).copy())
         self._head_samples += len(samples)
         if self._head_samples < self.spec.window_samples:
-            return self._cut(np.zeros((self.spec.n_mels, 0), np.float32))
+            return self._cut(np.zeros((self.spec.logmel_rows, 0), np.float32))
         return self._release(np.concatenate(self._head))
 
     def finish(self) -> np.ndarray:
@@ -117,7 +117,7 @@ class WindowStream:
         passed = min(self._skip, self._frames.shape[1])
         self._frames, self._skip = self._frames[:, passed:], self._skip - passed
         if self._frames.shape[1] < self.spec.window_frames:
-            return np.zeros((0, self.spec.n_mels, self.spec.window_frames), np.float32)
+            return np.zeros((0, self.spec.logmel_rows, self.spec.window_frames), np.float32)
         windows = cut(self._frames, self.spec)
         used = len(windows) * self.spec.window_hop_frames
         self._skip = max(0, used - self._frames.shape[1])

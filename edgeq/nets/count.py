@@ -84,14 +84,18 @@ def frontend_macs(spec: ArchitectureSpec, frontend: FrontendSpec) -> int:
     """Estimated multiplications of the front end for one window, by the cheap way that a device would take.
 
     A frame: the window; a real FFT, n log2 n (half of a radix-2 complex one); power, 2 a bin; mel filters, at most 2 a
-    bin since only neighbours overlap. Then derivatives and normalisation of every cell. Logarithms and square roots
-    are not counted. Frames are the network window's own, without what overlaps with the window before.
+    bin since only neighbours overlap. Then derivatives and normalisation of every cell; derivatives "power-frequency"
+    are of every bin instead, and go through the mel filters too. Logarithms and square roots are not counted. Frames
+    are the network window's own, without what overlaps with the window before.
     Source: operation counts of the radix-2 FFT.
     """
     components, mels, frames = spec.input_shape
     bins = frontend.n_fft // 2 + 1
-    frame = frontend.win_length + frontend.n_fft * math.ceil(math.log2(frontend.n_fft)) + 2 * bins + 2 * bins
-    return frames * (frame + mels * ((components - 1) * frontend.derivative_width + components))
+    of_bins = frontend.derivatives == "power-frequency"
+    power = frontend.win_length + frontend.n_fft * math.ceil(math.log2(frontend.n_fft)) + 2 * bins
+    filters = 2 * bins * (components if of_bins else 1)
+    derivatives = (components - 1) * frontend.derivative_width * (bins if of_bins else mels)
+    return frames * (power + filters + derivatives + mels * components)
 
 
 @dataclass(frozen=True)

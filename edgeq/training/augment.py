@@ -1,7 +1,10 @@
 """Augmentations on mel power, before the logarithm: each a plain function of a batch and a seeded generator.
 
 Working on power keeps them physical: a gain is a factor, a filter a factor a band, a mixture a sum. Batches are
-float32 (batch, mels, frames); nothing is changed in place.
+float32 (batch, rows, frames), rows as in FrontendSpec.logmel_rows; nothing is changed in place.
+
+Where rows hold derivatives "power-frequency", the log has kept of these only what is positive: there a gain is still
+exact, a filter and a mixture are approximations.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from edgeq.training.features import CorpusMaps
 class CropBank:
     """Mel power of every clip at every speed, ready to be cropped at random.
 
-    powers[speed][clip]: float32 (mels, frames >= length). starts[speed][clip]: the frames at which a crop of `length`
+    powers[speed][clip]: float32 (rows, frames >= length). starts[speed][clip]: the frames at which a crop of `length`
     frames may begin.
     """
 
@@ -53,7 +56,7 @@ def crop_banks(maps: CorpusMaps, spec: FrontendSpec, lengths: Sequence[int], dep
 def crop(bank: CropBank, clips: Tensor, speed_probability: float, generator: torch.Generator) -> Tensor:
     """One audible crop of each clip; with speed_probability from one of its speed variants.
 
-    clips: (batch,) indices. Returns (batch, mels, bank.length).
+    clips: (batch,) indices. Returns (batch, rows, bank.length).
     """
     variants = len(bank.powers) - 1
     change = torch.rand(len(clips), generator=generator) < speed_probability
@@ -74,19 +77,20 @@ def gain(power: Tensor, decibels: float, generator: torch.Generator) -> Tensor:
     return power * 10 ** (level / 10)
 
 
-def band_filter(power: Tensor, decibels: float, generator: torch.Generator) -> Tensor:
+def band_filter(power: Tensor, mels: int, decibels: float, generator: torch.Generator) -> Tensor:
     """Colour each crop as another microphone would: up to `decibels` at 3 to 6 knots over the mels, linear between.
 
+    power: (batch, rows, frames), rows a multiple of `mels`, each of which is coloured alike.
     Source: Nam et al., "FilterAugment: an acoustic environmental data augmentation method", ICASSP 2022 (linear type).
     """
-    batch, mels, _ = power.shape
+    batch, rows, _ = power.shape
     knots = torch.randint(3, 7, (batch, 1), generator=generator)
     levels = _uniform((batch, 6), decibels, generator)
     position = torch.linspace(0, 1, mels) * (knots - 1)
     left = position.floor().clamp(max=knots - 2).long()
     fraction = position - left
     level = levels.gather(1, left) * (1 - fraction) + levels.gather(1, left + 1) * fraction
-    return power * 10 ** (level[:, :, None] / 10)
+    return power * 10 ** (level.repeat(1, rows // mels)[:, :, None] / 10)
 
 
 def mix(power: Tensor, targets: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -139,7 +143,10 @@ def _outside_stripe(batch: int, size: int, widest: int, generator: torch.Generat
 
 def _power(logmel: Tensor, spec: FrontendSpec) -> Tensor:
     linear = 10 ** (logmel.double() / 10) if spec.log == "db" else logmel.double().exp()
-    linear = (linear - spec.floor).clamp_min(0) if spec.floor_rule == "add" else linear
+    if spec.floor_rule == "add":
+        linear = (linear - spec.floor).clamp_min(0)
+    else:  # what lies at the floor, up to float32, was nothing: a gain must not lift it
+        linear = torch.where(linear > spec.floor * (1 + 1e-5), linear, 0.0)
     # Mels of magnitudes are squared, so that a decibel is the same for every front end.
     return (linear if spec.power == 2 else linear.square()).float()
 

@@ -18,8 +18,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:
     """Scores of each clip: the mean over its ungated windows.
 
-    predict: features (n, components, mels, frames) to probabilities (n, classes). logmels: (n_mels, frames) a clip.
-    Returns float32 (clips, classes).
+    predict: features (n, components, mels, frames) to probabilities (n, classes). logmels: (logmel_rows, frames) a
+    clip. Returns float32 (clips, classes).
     """
     scores = []
     for logmel in logmels:
@@ -31,8 +31,8 @@ def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: Fr
 def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each component over the ungated windows of the training clips.
 
-    logmels: (n_mels, frames) a clip. Returns (means, deviations), one a component, in the units of the log-mel; a
-    component that never varies gets deviation 1. Raises InputError where every window is gated.
+    logmels: (logmel_rows, frames) a clip. Returns (means, deviations), one a component, in the units of the log-mel;
+    a component that never varies gets deviation 1. Raises InputError where every window is gated.
     """
     count, total, squares = 0, np.zeros(spec.components), np.zeros(spec.components)
     plain = _unnormalised(spec)

@@ -26,8 +26,8 @@ Progress = Callable[[int, int], None]
 class CorpusMaps:
     """Log-mel of every clip at every speed.
 
-    logmels: for each speed, one float32 (n_mels, frames) a clip, in the corpus's order; frames differ by clip and
-    speed. speeds: the first is 1, the recording as it is.
+    logmels: for each speed, one float32 (spec.logmel_rows, frames) a clip, in the corpus's order; frames differ by
+    clip and speed. speeds: the first is 1, the recording as it is.
     """
 
     speeds: tuple[float, ...]
@@ -79,8 +79,11 @@ def at_speed(waveform: np.ndarray, speed: float, spec: FrontendSpec) -> np.ndarr
 
 
 def _key(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> str:
-    # Derivatives, normalisation, window hop and gate come after the log-mel: they do not make another map.
-    plain = replace(spec, derivatives="none", mean=(0.0,), std=(1.0,), window_hop_seconds=1.0, gate=None)
+    # Normalisation, window hop, gate and derivatives over time come after the log-mel: they do not make another map.
+    if spec.derivatives == "time":
+        spec = replace(spec, derivatives="none", mean=(0.0,), std=(1.0,))
+    components = spec.components
+    plain = replace(spec, mean=(0.0,) * components, std=(1.0,) * components, window_hop_seconds=1.0, gate=None)
     what = json.dumps([corpus.hash, plain.hash, list(speeds)])
     return hashlib.sha256(what.encode()).hexdigest()[:24]
 

@@ -222,7 +222,7 @@ class _Run:
         bank = self.banks[int(torch.randint(len(self.banks), (), generator=generator))]
         power = augment.crop(bank, clips, config.speed_probability, generator)
         power = augment.gain(power, config.gain_db, generator)
-        power = augment.band_filter(power, config.filter_db, generator)
+        power = augment.band_filter(power, self.spec.n_mels, config.filter_db, generator)
         power, targets = augment.mix(power, targets, config.mix_probability, generator)
         inputs = self.features(augment.to_log(power, self.spec))
         inputs = augment.stripes(inputs, config.stripe_mels, config.stripe_frames, generator)

@@ -42,8 +42,9 @@ def read(path: Path | str) -> Recipe:
     """Read a recipe.
 
     Top level: name, architecture (a preset of nets.registry), seed, threads, exclude_licences, licence. [frontend]:
-    preset (default: the architecture's own) and any field of FrontendSpec to change in it; derivatives follow from the
-    architecture, normalisation from the data. [fit]: the fields of FitConfig.
+    preset (default: the architecture's own) and any field of FrontendSpec to change in it; derivatives are "time" where
+    the architecture takes 4 components, unless "power-frequency" is asked for; normalisation follows from the data.
+    [fit]: the fields of FitConfig.
     Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
     """
     path = Path(path)
@@ -64,7 +65,7 @@ def _from_table(table: Mapping[str, Any]) -> Recipe:
     name = manifest.checked_name(_value("", table, "name", str))
     preset = _value("", table, "architecture", str)
     architecture = registry.preset(preset)
-    spec = _frontend(_value("", table, "frontend", dict, {}), registry.FRONTENDS[preset], architecture.input_shape)
+    spec = _frontend(_value("", table, "frontend", dict, {}), registry.frontend(preset), architecture.input_shape)
     seed, threads = _value("", table, "seed", int, 0), _value("", table, "threads", int, 2)
     if seed < 0 or not 1 <= threads <= 1024:
         raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
@@ -81,13 +82,15 @@ def _from_table(table: Mapping[str, Any]) -> Recipe:
 
 
 def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, int, int]) -> FrontendSpec:
-    changeable = {f.name for f in fields(FrontendSpec)} - {"mean", "std", "derivatives"}
+    changeable = {f.name for f in fields(FrontendSpec)} - {"mean", "std"}
     _check_keys("frontend.", table, ("preset", *sorted(changeable)))
     preset = _value("frontend.", table, "preset", str, default)
     if preset not in PRESETS:
         raise InputError(f"frontend.preset {preset!r}: expected one of {', '.join(PRESETS)}")
-    spec = PRESETS[preset] if input_shape[0] == 1 else with_derivatives(PRESETS[preset])
-    spec = replace(spec, **{key: value for key, value in table.items() if key != "preset"})
+    derivatives = _value("frontend.", table, "derivatives", str, "none" if input_shape[0] == 1 else "time")
+    changes = {key: value for key, value in table.items() if key not in ("preset", "derivatives")}
+    # Before the derivatives, which need power 2 or not, and after them, since they come in a width of their own.
+    spec = replace(with_derivatives(replace(PRESETS[preset], **changes), derivatives), **changes)
     if spec.input_shape != input_shape:
         raise InputError(
             f"frontend: gives {spec.input_shape}, the architecture takes {input_shape} (components, mels, frames)"
