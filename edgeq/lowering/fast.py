@@ -127,7 +127,7 @@ class _Lowering:
         if x not in self.sums:
             self.sums[x] = self.hadamard(self.apart(x), f"{x}.u")
         products = [
-            self.convolution(op, f"m{n}", u, kernel, np.zeros_like(biases[0]))
+            self.convolution(op, f"m{n}", u, kernel)
             for n, (u, kernel) in enumerate(zip(self.sums[x], product_kernels(kernels), strict=True))
         ]
         streams = []
@@ -144,13 +144,14 @@ class _Lowering:
         name: str,
         x: str,
         kernel: np.ndarray,
-        bias: np.ndarray,
+        bias: np.ndarray | None = None,
         gain: np.ndarray | None = None,
     ) -> str:
         """One of a layer's eight convolutions: kernel (out/4, in/4, rows, columns), bias and gain (out/4,)."""
         weight = self.constant(f"{layer.inputs[1]}.{name}", np.moveaxis(kernel, 1, -1), gain)
-        op = replace(layer, inputs=(x, weight, self.constant(f"{layer.inputs[2]}.{name}", bias)))
-        return self.emit(replace(op, output=f"{layer.output}.{name}", activation=ir.NONE))
+        added = self.zeros(len(kernel)) if bias is None else self.constant(f"{layer.inputs[2]}.{name}", bias)
+        op = replace(layer, inputs=(x, weight, added), output=f"{layer.output}.{name}", activation=ir.NONE)
+        return self.emit(op)
 
     def joined(
         self, output: str, component: int, corrected: str, t: str, gain: np.ndarray | None, activation: str
@@ -158,7 +159,7 @@ class _Lowering:
         """A layer's output stream: t, times its gain, and its correction; of the real component, less t."""
         sign = -1 if component == 0 else 1
         if gain is not None and (gain != 1).any():
-            scaled = self.scaled(t, sign * gain, f"{t}.scaled")
+            scaled = self.scaled(t, f"{t}.gain", sign * gain, f"{t}.scaled")
             return self.emit(ir.Add((corrected, scaled), output, activation))
         if sign < 0:
             return self.difference(corrected, t, output, activation)
@@ -178,16 +179,16 @@ class _Lowering:
     def difference(self, x: str, y: str, output: str, activation: str = ir.NONE) -> str:
         if self.style == SUB:
             return self.emit(ir.Sub((x, y), output, activation))
-        negated = self.scaled(y, np.full(self.tensors[y].shape[-1], -1, np.float32), f"{y}.negated")
+        channels = self.tensors[y].shape[-1]
+        negated = self.scaled(y, f"minus_ones_{channels}", np.full(channels, -1, np.float32), f"{y}.negated")
         return self.emit(ir.Add((x, negated), output, activation))
 
-    def scaled(self, x: str, factors: np.ndarray, output: str) -> str:
-        """Each channel of x times its factor."""
+    def scaled(self, x: str, name: str, factors: np.ndarray, output: str) -> str:
+        """Each channel of x times its factor; name: of the factors."""
         if self.style == SUB:
-            return self.emit(ir.Mul((x, self.constant(f"{output}.factors", factors)), output))
-        weight = self.constant(f"{output}.factors", factors.reshape(-1, 1, 1, 1))
-        bias = self.constant(f"{output}.bias", np.zeros_like(factors))
-        return self.emit(ir.DepthwiseConv2D((x, weight, bias), output))
+            return self.emit(ir.Mul((x, self.constant(name, factors)), output))
+        weight = self.constant(name, factors.reshape(-1, 1, 1, 1))
+        return self.emit(ir.DepthwiseConv2D((x, weight, self.zeros(len(factors))), output))
 
     def stays_apart(self, op: ir.Op) -> bool:
         """Whether an operator's inputs are there as streams only, and it can do its work on each."""
@@ -214,6 +215,9 @@ class _Lowering:
             self.emit(ir.Concatenation(tuple(self.streams[name]), name))
         self.tensors.setdefault(name, self.graph.tensors[name])
         return name
+
+    def zeros(self, channels: int) -> str:
+        return self.constant(f"zeros_{channels}", np.zeros(channels, np.float32))
 
     def constant(self, name: str, data: np.ndarray, gain: np.ndarray | None = None) -> str:
         self.tensors[name] = ir.Tensor(name, data.shape, data=np.ascontiguousarray(data), gain=gain)
