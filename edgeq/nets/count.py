@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgeq.errors import InputError
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 from edgeq.nets.registry import build
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import ArchitectureSpec, InputTooSmall
 
 if TYPE_CHECKING:
     from edgeq.audio.spec import FrontendSpec
@@ -48,8 +48,12 @@ def count(spec: ArchitectureSpec, frontend: FrontendSpec) -> Count:
     """
     if frontend.n_mels != spec.input_shape[1]:
         raise InputError(f"{spec.family}: takes {spec.input_shape[1]} mels, but the front end gives {frontend.n_mels}")
-    with torch.device("meta"):
-        network = build(spec).eval()
+    try:
+        with torch.device("meta"):
+            network = build(spec).eval()
+    except InputTooSmall as error:
+        seconds = (error.least_frames - int(frontend.end_frame)) * frontend.hop_length / frontend.sample_rate
+        raise InputError(f"{error}; {error.least_frames} frames are {seconds:g} s with this front end") from error
     layers = _measure(network, spec)
     trainable = sum(parameter.numel() for parameter in network.parameters())
     bins = frontend.n_fft // 2 + 1
@@ -121,13 +125,14 @@ class _Layer:
 def _measure(network: nn.Module, spec: ArchitectureSpec) -> list[_Layer]:
     """Run the network on shapes alone and count each layer as it is called."""
     layers: list[_Layer] = []
-    convolved: list[Tensor] = []  # outputs of convolutions: a batch norm that reads one of them is folded into it
+    # Outputs of convolutions, pooled or not: a batch norm that reads one of them is folded into the convolution.
+    convolved: list[Tensor] = []
 
     def called(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             folded = any(inputs[0] is tensor for tensor in convolved)
             layers.append(_layer(f"{spec.family}: {name}", name, module, output, folded))
-            if isinstance(module, CONVOLUTIONS):
+            if isinstance(module, CONVOLUTIONS) or (folded and isinstance(module, nn.AvgPool2d)):
                 convolved.append(output)
 
         return hook
