@@ -24,7 +24,7 @@ def specs(name: str) -> tuple[ArchitectureSpec, FrontendSpec]:
     Raises InputError where there is no architecture of that name.
     """
     architecture = registry.preset(name)
-    frontend = PRESETS[registry.FRONTENDS[name]]
+    frontend = PRESETS[registry.frontend(name)]
     return architecture, with_derivatives(frontend) if architecture.input_shape[0] == 4 else frontend
 
 

@@ -27,10 +27,10 @@ def find(model: str | Path) -> Bundle:
         return bundle.read(model)
     if os.sep in model or Path(model).suffix in (".onnx", ".tflite"):
         raise InputError(f"{model:.200}: nothing there, expected a model; check the path")
-    known = folders if model in registry.PRESETS else {**folders, **registry.PRESETS}
+    known = folders if registry.known(str(model)) else {**folders, **registry.PRESETS}
     near = get_close_matches(model, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    if model in registry.PRESETS:
+    if registry.known(str(model)):
         raise InputError(
             f"model {model}: an architecture, which has no weights of its own; {hint}"
             f"Give it random ones with: edgeq export {model} -o DIR"
@@ -42,7 +42,7 @@ def find(model: str | Path) -> Bundle:
 
 def is_architecture(model: str | Path) -> bool:
     """Whether a model is the name of an architecture, of which there is no bundle that `find` would open."""
-    return str(model) in registry.PRESETS and not _exists(Path(model) / MANIFEST) and str(model) not in _folders()
+    return registry.known(str(model)) and not _exists(Path(model) / MANIFEST) and str(model) not in _folders()
 
 
 def models() -> list[Bundle]:

@@ -54,13 +54,11 @@ class Dcase22(nn.Module):
 
 
 def _check(spec: ArchitectureSpec, quaternion: bool) -> None:
-    channels, mels, frames = spec.input_shape
     if len(spec.widths) != 4:
         raise InputError(f"{spec.family}: widths {spec.widths}: expected four (conv 1, conv 2, conv 3, hidden)")
-    if mels < 20 or frames < 50:
-        raise InputError(
-            f"{spec.family}: input of {mels} mels x {frames} frames: expected at least 20 x 50 for its pools"
-        )
+    spec.check_input(20, 50)
     if quaternion:
-        for layer, width in zip(("input", "conv1", "conv2", "conv3", "hidden"), (channels, *spec.widths), strict=True):
+        for layer, width in zip(
+            ("input", "conv1", "conv2", "conv3", "hidden"), (spec.input_shape[0], *spec.widths), strict=True
+        ):
             quaternions(width, f"{spec.family}: {layer}")

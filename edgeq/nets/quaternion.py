@@ -109,6 +109,8 @@ def quaternion_init_(weight: Tensor, criterion: str = "glorot", generator: torch
     """
     if criterion not in ("glorot", "he"):
         raise ValueError(f"criterion {criterion!r}: expected 'glorot' or 'he'")
+    if weight.is_meta:  # nothing to draw, and drawing nothing takes most of the time that counting does
+        return weight
     field = math.prod(weight.shape[3:])
     fan_in, fan_out = weight.shape[2] * field, weight.shape[1] * field
     scale = 1 / math.sqrt(2 * (fan_in + fan_out if criterion == "glorot" else fan_in))

@@ -53,14 +53,10 @@ class Cnn5(nn.Module):
 
 
 def _check(spec: ArchitectureSpec, quaternion: bool) -> None:
-    channels, mels, frames = spec.input_shape
     if len(spec.widths) != CONVOLUTIONS:
         raise InputError(f"{spec.family}: widths {spec.widths}: expected five, one a convolution")
-    if mels < 16 or frames < 16:
-        raise InputError(
-            f"{spec.family}: input of {mels} mels x {frames} frames: expected at least 16 x 16 for its pools"
-        )
+    spec.check_input(16, 16)
     if quaternion:
         layers = ("input", *(f"convs.{n}" for n in range(CONVOLUTIONS)))
-        for layer, width in zip(layers, (channels, *spec.widths), strict=True):
+        for layer, width in zip(layers, (spec.input_shape[0], *spec.widths), strict=True):
             quaternions(width, f"{spec.family}: {layer}")

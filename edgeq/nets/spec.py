@@ -11,6 +11,14 @@ from edgeq.errors import InputError
 OUTPUTS = ("softmax", "sigmoid")
 
 
+class InputTooSmall(InputError):
+    """A window with fewer mels or frames than a network's pools need. least_frames: how many they need."""
+
+    def __init__(self, message: str, least_frames: int) -> None:
+        super().__init__(message)
+        self.least_frames = least_frames
+
+
 @dataclass(frozen=True)
 class ArchitectureSpec:
     """A network as plain data; a pruned network is the same family with smaller widths.
@@ -42,6 +50,16 @@ class ArchitectureSpec:
     def with_classes(self, classes: int) -> ArchitectureSpec:
         """The same network for another number of classes. Raises InputError where that is below 2."""
         return replace(self, classes=classes)
+
+    def check_input(self, least_mels: int, least_frames: int) -> None:
+        """Raises InputTooSmall where a window has fewer mels or frames than that."""
+        _, mels, frames = self.input_shape
+        if mels < least_mels or frames < least_frames:
+            raise InputTooSmall(
+                f"{self.family}: input of {mels} mels x {frames} frames: "
+                f"expected at least {least_mels} x {least_frames} for its pools",
+                least_frames,
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values, which `from_json` takes."""
