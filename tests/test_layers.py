@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeq"
 
 FLOORS = (
-    ("errors", "atomic", "quiet", "machine"),
+    ("errors", "atomic", "quiet", "machine", "progress", "batches"),
     ("audio", "nets", "graph", "budget"),
     ("lowering", "corpora", "manifest", "decision", "goldens"),
     ("bundle",),

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgeq import bundle, corpora, goldens
 from edgeq.corpora import Corpus, metrics
 from edgeq.errors import InputError
 from edgeq.nets.count import totals
+from edgeq.progress import progress
 from edgeq.training import recipe as recipes
 from edgeq.training.evaluate import clip_probabilities
 from edgeq.training.features import CorpusMaps, corpus_maps
@@ -193,11 +193,12 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[EpochDone]:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total, note="")
+    with progress(what, total, patience=0) as advance:
+        before = 0
 
         def done(count: int, loss: float) -> None:
-            progress.update(task, completed=count, note=f"loss {loss:.3f}" if loss else "")
+            nonlocal before
+            advance(count - before, f"loss {loss:.3f}" if loss else "")
+            before = count
 
         yield done

@@ -1,0 +1,45 @@
+"""How far long work has come, on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+PATIENCE = 3.0
+"""Seconds that work may take before it says how far it is."""
+
+
+class Advance(Protocol):
+    def __call__(self, count: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(what: str, total: int, patience: float = PATIENCE) -> Iterator[Advance]:
+    """Show a bar while the block lasts, once it has lasted `patience` seconds; what is quick shows nothing.
+
+    Yields a function that is told how many of `total` were done since it was last called, and what to say beside them.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+    task = bar.add_task(what, total=total, note="")
+    started = time.monotonic()
+
+    def show() -> None:
+        if time.monotonic() - started >= patience:
+            bar.start()
+
+    def advance(count: int, note: str = "") -> None:
+        bar.update(task, advance=count, note=note)
+        show()
+
+    show()
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
