@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from edgeq.errors import InputError
-from edgeq.lowering.block import block_kernel
+from edgeq.lowering.block import block_kernel, nearest_components
 from edgeq.nets.hamilton import hamilton_product
 from edgeq.nets.quaternion import (
     QuaternionConv2d,
@@ -137,6 +137,39 @@ def test_numpy_and_torch_build_the_same_block_kernel_without_rounding(outputs, i
     r, i, j, k = components
     written = [[r, -i, -j, -k], [i, r, -k, j], [j, k, r, -i], [k, -j, i, r]]
     assert np.array_equal(kernel, np.concatenate([np.concatenate(row, axis=1) for row in written]))
+
+
+@given(few, few, st.lists(few, max_size=2), st.integers(0, 2**31))
+def test_the_nearest_block_kernel_is_the_least_squares_one(outputs, inputs, window, seed):
+    rng = np.random.default_rng(seed)
+    kernel = rng.normal(size=(4 * outputs, 4 * inputs, *window))
+    components, missed = nearest_components(kernel)
+    rest = kernel - block_kernel(components)
+    # Orthogonal to every block kernel: nothing of that form comes nearer.
+    for other in (components, rng.normal(size=components.shape)):
+        assert np.vdot(rest, block_kernel(other)) == pytest.approx(0, abs=1e-9)
+    assert missed == pytest.approx(np.linalg.norm(rest) / np.linalg.norm(kernel))
+    assert missed**2 + (np.linalg.norm(block_kernel(components)) / np.linalg.norm(kernel)) ** 2 == pytest.approx(1)
+
+
+@given(few, few, st.lists(few, max_size=2), st.sampled_from([np.float32, np.float64]), st.integers(0, 2**31))
+def test_a_block_kernel_is_its_own_nearest(outputs, inputs, window, dtype, seed):
+    components = np.random.default_rng(seed).normal(size=(4, outputs, inputs, *window)).astype(dtype)
+    found, missed = nearest_components(block_kernel(components))
+    assert found.dtype == dtype and missed == 0
+    assert np.array_equal(found, components)
+
+
+def test_of_weights_without_structure_a_quarter_of_the_energy_is_kept():
+    kernel = np.random.default_rng(0).normal(size=(64, 32, 3, 3))
+    assert nearest_components(kernel)[1] == pytest.approx(np.sqrt(3) / 2, abs=0.01)
+    assert nearest_components(np.zeros((4, 4)))[1] == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 1, 3, 3), (6, 4), (4,)])
+def test_where_there_is_no_quaternion_there_is_no_nearest_one(shape):
+    with pytest.raises(InputError, match=r"kernel of shape \(.*\): expected \(out, in, ...\), both multiples of 4"):
+        nearest_components(np.zeros(shape))
 
 
 def test_gradients_reach_the_components():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeq.errors import InputError
 from edgeq.nets.hamilton import COMPONENT, SIGN
 
 
@@ -38,3 +39,30 @@ def quaternion_components(kernel: np.ndarray) -> np.ndarray | None:
         for block, part, sign in zip(row, parts, signs, strict=True)
     )
     return np.stack(components) if exact else None
+
+
+def nearest_components(kernel: np.ndarray) -> tuple[np.ndarray, float]:
+    """The component kernels whose block kernel comes nearest to a real kernel, and how far off it stays.
+
+    kernel: (out, in, ...), float, channels component-major. Returns (4, out/4, in/4, ...), r, i, j, k, the
+    least-squares solution: each the mean of the four blocks where it stands, signs undone; and the norm of what is
+    missed over the norm of the kernel: 0 for a block kernel, 1 where nothing of it is kept.
+    Block kernels fill a quarter of the dimensions of real ones, so of weights without that structure, and those of an
+    ordinary real network have none however its channels are grouped, a quarter of the energy is kept and
+    sqrt(3) / 2 = 0.87 missed: quaternion weights to start a training from, not a network converted.
+    Raises InputError where out or in is no multiple of 4: a network's first layer of one channel has no such start.
+    """
+    if kernel.ndim < 2 or kernel.shape[0] % 4 or kernel.shape[1] % 4:
+        raise InputError(
+            f"kernel of shape {kernel.shape}: expected (out, in, ...), both multiples of 4, since a quaternion has 4 "
+            "components; a layer of other channels has no quaternion start"
+        )
+    rows = [np.split(row, 4, axis=1) for row in np.split(kernel, 4, axis=0)]
+    found: list[list[np.ndarray]] = [[], [], [], []]
+    for row, parts, signs in zip(rows, COMPONENT, SIGN, strict=True):
+        for block, part, sign in zip(row, parts, signs, strict=True):
+            found[part].append(block if sign > 0 else -block)
+    # In pairs, so that nothing is rounded where the four blocks are equal.
+    components = np.stack([((a + b) + (c + d)) / 4 for a, b, c, d in found])
+    norm = float(np.linalg.norm(kernel))
+    return components, float(np.linalg.norm(kernel - block_kernel(components))) / norm if norm else 0.0
