@@ -165,6 +165,24 @@ def _qresnet38(spec: ArchitectureSpec) -> nn.Module:
     return ResNet38(spec, quaternion=True)
 
 
+def _mobilenetv1(spec: ArchitectureSpec) -> nn.Module:
+    from edgeq.nets.mobilenet import MobileNetV1
+
+    return MobileNetV1(spec)
+
+
+def _mobilenetv2(spec: ArchitectureSpec) -> nn.Module:
+    from edgeq.nets.mobilenet import MobileNetV2
+
+    return MobileNetV2(spec)
+
+
+def _cpmobile(spec: ArchitectureSpec) -> nn.Module:
+    from edgeq.nets.cpmobile import CpMobile
+
+    return CpMobile(spec)
+
+
 FAMILIES: dict[str, Callable[[ArchitectureSpec], nn.Module]] = {
     "dcase22": _dcase22,
     "qdcase22": _qdcase22,
@@ -174,12 +192,19 @@ FAMILIES: dict[str, Callable[[ArchitectureSpec], nn.Module]] = {
     "qcnn14": _qcnn14,
     "resnet38": _resnet38,
     "qresnet38": _qresnet38,
+    "mobilenetv1": _mobilenetv1,
+    "mobilenetv2": _mobilenetv2,
+    "cpmobile": _cpmobile,
 }
 
 _DCASE, _EDGE, _PANNS = (40, 51), (64, 50), (64, 1001)
 _CNN14 = (64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024, 2048, 2048, 2048)
 _STREAMS, _INNER = (64, 128, 256, 512), (64,) * 3 + (128,) * 4 + (256,) * 6 + (512,) * 3
 _RESNET38 = (64, *_STREAMS, *_INNER, 2048, 2048, 2048)
+_MOBILENETV1 = (32, 64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024, 1024)
+_BOTTLENECKS = (16, 24, 32, 64, 96, 160, 320)
+_EXPANDED = (96, 144, 144, *(192,) * 3, *(384,) * 4, *(576,) * 3, *(960,) * 3)
+_MOBILENETV2 = (32, *_BOTTLENECKS, *_EXPANDED, 1280, 1024)
 _TAGS = 527  # AudioSet's classes
 
 PRESETS: dict[str, ArchitectureSpec] = {
@@ -200,12 +225,15 @@ PRESETS: dict[str, ArchitectureSpec] = {
     "resnet38": ArchitectureSpec("resnet38", _RESNET38, _TAGS, (1, *_PANNS), "sigmoid"),
     "resnet38-4ch": ArchitectureSpec("resnet38", _RESNET38, _TAGS, (4, *_PANNS), "sigmoid"),
     "qresnet38": ArchitectureSpec("qresnet38", _RESNET38, _TAGS, (4, *_PANNS), "sigmoid"),
+    "mobilenetv1": ArchitectureSpec("mobilenetv1", _MOBILENETV1, _TAGS, (1, *_PANNS), "sigmoid"),
+    "mobilenetv2": ArchitectureSpec("mobilenetv2", _MOBILENETV2, _TAGS, (1, *_PANNS), "sigmoid"),
+    "cpmobile": ArchitectureSpec("cpmobile", (8, 32, 56, 104, *(64,) * 4, *(120,) * 2), 10, (1, *_EDGE)),
 }
 
 _FRONTEND_OF_FAMILY = {
     **dict.fromkeys(("dcase22", "qdcase22"), "dcase2022"),
-    **dict.fromkeys(("cnn5", "qcnn5"), "edge-32k"),
-    **dict.fromkeys(("cnn14", "qcnn14", "resnet38", "qresnet38"), "panns-32k"),
+    **dict.fromkeys(("cnn5", "qcnn5", "cpmobile"), "edge-32k"),
+    **dict.fromkeys(("cnn14", "qcnn14", "resnet38", "qresnet38", "mobilenetv1", "mobilenetv2"), "panns-32k"),
 }
 
 FRONTENDS: dict[str, str] = {name: _FRONTEND_OF_FAMILY[spec.family] for name, spec in PRESETS.items()}
