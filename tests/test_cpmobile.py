@@ -99,7 +99,7 @@ def test_windows_below_the_strides_and_wrong_widths_are_refused():
     spec = PRESETS["cpmobile"]
     assert build(replace(spec, input_shape=(1, 8, 8))).eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
     for shape in ((1, 64, 7), (1, 7, 50)):
-        with pytest.raises(InputError, match="cpmobile: input of .* expected at least 8 x 8"):
+        with pytest.raises(InputError, match=r"cpmobile: input of .* expected at least 8 x 8"):
             build(replace(spec, input_shape=shape))
     for widths in (spec.widths[:-1], (*spec.widths, 8)):
         with pytest.raises(InputError, match=f"cpmobile: {len(widths)} widths: expected 10: the first convolution"):

@@ -146,7 +146,7 @@ def test_windows_below_the_pools_are_refused(name):
     spec = narrow(name, frames=32)
     assert build(spec).eval()(torch.zeros(1, *spec.input_shape)).shape == (1, 5)
     for shape in ((1, 64, 31), (1, 31, 64)):
-        with pytest.raises(InputError, match=f"{name}: input of .* expected at least 32 x 32"):
+        with pytest.raises(InputError, match=rf"{name}: input of .* expected at least 32 x 32"):
             build(ArchitectureSpec(name, spec.widths, 5, shape))
 
 
