@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +16,9 @@ from edgeq.bundle import Bundle
 from edgeq.graph import quantize
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SEED = 0
 
@@ -31,13 +36,9 @@ def specs(name: str) -> tuple[ArchitectureSpec, FrontendSpec]:
 def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
     """Write the bundle of an untrained architecture: weights drawn from seed 0, ranges from seeded synthetic sounds.
 
-    Its goldens gate INT8 on the SQNR of the logits, since a network that decides nothing cannot agree on decisions.
     Raises InputError where there is no architecture of that name, or the number of classes does not suit it.
     """
     import torch
-
-    from edgeq.lowering.trace import lower
-    from edgeq.nets import arrays
 
     architecture, frontend = specs(name)
     if classes is not None:
@@ -46,6 +47,37 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = registry.build(architecture).eval()
+    return write_network(
+        folder,
+        network,
+        architecture,
+        frontend,
+        name=name,
+        labels=[f"class_{number}" for number in range(architecture.classes)],
+        provenance={"weights": f"random, seed {SEED}"},
+        licence="Apache-2.0",
+    )
+
+
+def write_network(
+    folder: Path,
+    network: nn.Module,
+    architecture: ArchitectureSpec,
+    frontend: FrontendSpec,
+    *,
+    name: str,
+    labels: Sequence[str],
+    provenance: Mapping[str, Any],
+    licence: str,
+) -> Bundle:
+    """Write the bundle of a network that was not trained here, in evaluation mode; ranges as in `write`.
+
+    Its goldens gate INT8 on the SQNR of the logits: a network that decides nothing, or nothing about synthetic sounds,
+    cannot agree on decisions. Raises InputError as `bundle.write` does.
+    """
+    from edgeq.lowering.trace import lower
+    from edgeq.nets import arrays
+
     graph = lower(network, architecture)
     inputs = goldens.inputs(range(goldens.COUNT), frontend)
     predict = partial(arrays.probabilities, network, architecture.output)
@@ -54,12 +86,12 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
         name=name,
         architecture=architecture,
         frontend=frontend,
-        labels=[f"class_{number}" for number in range(architecture.classes)],
+        labels=labels,
         weights=arrays.weights(network),
         ranges=quantize.observe(graph, [np.moveaxis(inputs, 1, -1)]),
         goldens=goldens.choose(predict, frontend, decisive=False),
-        provenance={"weights": f"random, seed {SEED}"},
-        licence="Apache-2.0",
+        provenance=provenance,
+        licence=licence,
     )
 
 
