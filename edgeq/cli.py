@@ -93,6 +93,7 @@ def models_command(as_json: bool) -> None:
 @commands.command("inspect", short_help="Show what MODEL costs, layer by layer.")
 @click.argument("model")
 @click.option("--classes", type=int, help="Another number of classes.")
+@click.option("--prune-ratio", type=float, help="Count an architecture pruned as its paper does, from 0 to below 1.")
 @click.option("--in-channels", type=int, help="Another number of input components.")
 @click.option("--clip-seconds", type=float, help="Count on a window of another length.")
 @click.option("--budget", help="A budget's name (dcase2022) or a TOML file; over it, the exit code is 1.")
@@ -100,6 +101,7 @@ def models_command(as_json: bool) -> None:
 def inspect_command(
     model: str,
     classes: int | None,
+    prune_ratio: float | None,
     in_channels: int | None,
     clip_seconds: float | None,
     budget: str | None,
@@ -109,7 +111,12 @@ def inspect_command(
     from edgeq import inspection
 
     report = inspection.inspect(
-        model, classes=classes, in_channels=in_channels, clip_seconds=clip_seconds, budget=budget
+        model,
+        classes=classes,
+        prune_ratio=prune_ratio,
+        in_channels=in_channels,
+        clip_seconds=clip_seconds,
+        budget=budget,
     )
     present(report, "inspection", as_json)
     if budget and not report["budget"]["ok"]:

@@ -13,6 +13,7 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.errors import InputError, naming
 from edgeq.graph import cost
 from edgeq.graph.ir import Graph
+from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 
 
@@ -20,6 +21,7 @@ def inspect(
     model: str,
     *,
     classes: int | None = None,
+    prune_ratio: float | None = None,
     in_channels: int | None = None,
     clip_seconds: float | None = None,
     budget: str | None = None,
@@ -28,16 +30,22 @@ def inspect(
 
     model: zoo name, bundle folder, architecture name, or an .onnx or .tflite file. classes, in_channels, clip_seconds:
     count the architecture with another number of outputs or input components, or on a window of another length.
+    prune_ratio: count a named architecture pruned as the quaternion paper does.
     Raises InputError where there is no such model, or it cannot be built that way.
     """
-    changes = {"--classes": classes, "--in-channels": in_channels, "--clip-seconds": clip_seconds}
+    changes = {
+        "--classes": classes,
+        "--prune-ratio": prune_ratio,
+        "--in-channels": in_channels,
+        "--clip-seconds": clip_seconds,
+    }
     if Path(model).suffix in (".onnx", ".tflite") and Path(model).is_file():
         given = [name for name, value in changes.items() if value is not None]
         if given:
             raise InputError(f"{model}: {', '.join(given)} can change an architecture, not a file")
         report = _inspect_file(Path(model))
     else:
-        report = _inspect_architecture(model, classes, in_channels, clip_seconds)
+        report = _inspect_architecture(model, classes, prune_ratio, in_channels, clip_seconds)
     if budget:
         rule = budgets.find(budget)
         reasons = rule.judge(report["parameters"]["lowered"], report["macs"]["network"])
@@ -46,14 +54,30 @@ def inspect(
 
 
 def _inspect_architecture(
-    model: str, classes: int | None, in_channels: int | None, clip_seconds: float | None
+    model: str,
+    classes: int | None,
+    prune_ratio: float | None,
+    in_channels: int | None,
+    clip_seconds: float | None,
 ) -> dict[str, Any]:
     from edgeq.nets.count import count
 
     if zoo.is_architecture(model):
         architecture, frontend = fresh.specs(model)
+        if prune_ratio is not None:
+            if model not in registry.PRESETS:
+                raise InputError(
+                    f"{model}: is pruned already; leave out --prune-ratio, or give the name without suffix"
+                )
+            with naming(model):
+                architecture = registry.pruned(architecture, prune_ratio)
     else:
         opened = zoo.find(model)
+        if prune_ratio is not None:
+            raise InputError(
+                f"{model}: --prune-ratio counts an architecture pruned, and this model has weights; "
+                "give an architecture, as in: edgeq inspect qcnn14 --prune-ratio 0.5"
+            )
         model, architecture, frontend = opened.name, opened.architecture, opened.frontend
     architecture, frontend = _changed(architecture, frontend, classes, in_channels, clip_seconds)
     with naming(model):

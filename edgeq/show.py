@@ -35,7 +35,7 @@ def inspection(report: Value) -> None:
     """The per-layer table, the totals and the budget."""
     table = _table("layer", "op", "output", ">parameters", ">MACs", title=escape(report["name"]))
     for layer in report["layers"]:
-        shape = " x ".join(str(size) for size in layer["output_shape"])
+        shape = "x".join(str(size) for size in layer["output_shape"])  # without spaces: 80 columns are just enough
         table.add_row(layer["name"], layer["op"], shape, _count(layer["parameters"]), _count(layer["macs"]))
     console = _console()
     console.print(table)

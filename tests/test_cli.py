@@ -150,6 +150,24 @@ def test_inspect_counts_architectures_bundles_and_files(model: Path, capsys: pyt
     assert edgeq(capsys, "inspect", "qnano")[0] == 0
 
 
+def test_inspect_counts_pruned_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    by_option = as_json(capsys, "inspect", "qcnn14", "--prune-ratio", "0.5", "--classes", "50", "--clip-seconds", "5")
+    assert by_option["parameters"]["trainable"] == 6_620_111 - 2049 * (527 - 50)
+    assert by_option["macs"]["network"] == 6_246_610_944 - 2048 * (527 - 50)
+    by_name = as_json(capsys, "inspect", "qcnn14-p50", "--classes", "50", "--clip-seconds", "5")
+    assert {**by_name, "name": "qcnn14"} == by_option
+    four = as_json(capsys, "inspect", "cnn14", "--in-channels", "4")
+    assert four["parameters"]["trainable"] == 80_755_343
+
+
+def test_layers_are_whole_in_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = edgeq(capsys, "inspect", "qresnet38")
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert max(map(len, lines)) <= 80 and "…" not in out
+    assert " layer4.0.skip.0   QuaternionConv2d   512x4x62         32,768      32,505,856" in lines
+
+
 def test_a_budget_exceeded_is_exit_code_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     limits = tmp_path / "limits.toml"
     limits.write_text("macs = 1000")
@@ -229,6 +247,13 @@ def test_doctor_runs_a_model_and_survives_a_damaged_one(
         (["inspect", "qtiny", "--in-channels", "3"], "multiple of 4"),
         (["inspect", "qtiny", "--clip-seconds", "0.1"], "at least 16 x 16"),
         (["inspect", "qtiny", "--clip-seconds", "nan"], "nan"),
+        (["inspect", "qcnn14", "--clip-seconds", "0.2"], "32 frames are 0.31 s"),
+        (["inspect", "qcnn14", "--prune-ratio", "1"], "less than 1"),
+        (["inspect", "qcnn14", "--prune-ratio", "0.3"], "qcnn14: block4.conv1: "),
+        (["inspect", "tiny", "--prune-ratio", "0.5"], "tiny: cnn5: no paper says"),
+        (["inspect", "qcnn14-p50", "--prune-ratio", "0.5"], "pruned already"),
+        (["inspect", "{model}", "--prune-ratio", "0.5"], "this model has weights"),
+        (["inspect", "{model}/qnano.onnx", "--prune-ratio", "0.5"], "--prune-ratio can change an architecture"),
         (["export", "qtiny", "-o", "{recording}"], "tone.wav"),
         (["train", "{tmp}/absent.toml", "--data", "{tmp}"], "absent.toml"),
         (["train", "{recording}", "--data", "{tmp}"], "tone.wav"),

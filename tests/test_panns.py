@@ -102,7 +102,7 @@ class Published:
         y = self.norm(self.conv(y, f"{name}.conv2"), f"{name}.bn2")
         if stride == 2:
             x = functional.avg_pool2d(x, 2)
-            x = self.norm(self.conv(x, f"{name}.shortcut.0"), f"{name}.shortcut.1")
+            x = self.norm(self.conv(x, f"{name}.skip.0"), f"{name}.skip.1")
         return functional.relu(y + x)
 
     def dense(self, x, name):
@@ -166,10 +166,8 @@ def test_the_weights_have_the_published_shapes():
 
     real, quaternion = shapes("resnet38"), shapes("qresnet38-p75")
     assert len([key for key in real if re.search(r"layer\d\.\d\.conv\d\.weight", key)]) == 32
-    assert [key for key in real if key.endswith("shortcut.0.weight")] == [
-        f"layer{n}.0.shortcut.0.weight" for n in (2, 3, 4)
-    ]
-    assert real["layer3.0.shortcut.0.weight"] == (256, 128, 1, 1)
+    assert [key for key in real if key.endswith("skip.0.weight")] == [f"layer{n}.0.skip.0.weight" for n in (2, 3, 4)]
+    assert real["layer3.0.skip.0.weight"] == (256, 128, 1, 1)
     assert real["after1.conv1.weight"] == (2048, 512, 3, 3)
     assert quaternion["after1.conv1.weight"] == (4, 128, 128, 3, 3)
     assert quaternion["layer4.2.conv2.weight"] == (4, 128, 128, 3, 3)

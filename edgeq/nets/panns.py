@@ -126,15 +126,13 @@ class BasicBlock(nn.Module):
         self.conv1, self.bn1 = _conv(channels, inner, 3, quaternion), nn.BatchNorm2d(inner)
         self.dropout = nn.Dropout(0.1)
         self.conv2, self.bn2 = _conv(inner, out, 3, quaternion), nn.BatchNorm2d(out)
-        self.shortcut = (
-            nn.Sequential(_conv(channels, out, 1, quaternion), nn.BatchNorm2d(out)) if halve else nn.Identity()
-        )
+        self.skip = nn.Sequential(_conv(channels, out, 1, quaternion), nn.BatchNorm2d(out)) if halve else nn.Identity()
         nn.init.zeros_(self.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
         y = self.dropout(self.bn1(self.conv1(x)).relu())
-        return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
+        return (self.bn2(self.conv2(y)) + self.skip(x)).relu()
 
 
 class Head(nn.Module):
