@@ -4,13 +4,18 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from litert import run_litert
 from torch import nn
 from torch.nn import functional
 
 from edgeq.audio.spec import PRESETS as FRONT_ENDS
 from edgeq.errors import InputError
+from edgeq.export.onnx import to_onnx
+from edgeq.graph.reference import run
+from edgeq.lowering.trace import lower
 from edgeq.nets.count import count
 from edgeq.nets.registry import PRESETS, build
 from edgeq.nets.spec import ArchitectureSpec
@@ -155,3 +160,25 @@ def test_the_number_of_widths_must_fit(name, expected):
     for widths in (PRESETS[name].widths[:-1], (*PRESETS[name].widths, 8)):
         with pytest.raises(InputError, match=f"{name}: {len(widths)} widths: expected {expected}: the first"):
             build(ArchitectureSpec(name, widths, 5, (1, 64, 64)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("frames", [50, 63])
+def test_float_files_compute_what_torch_does(name, frames):
+    """On odd maps too, whose last row or column the pools leave out."""
+    torch.manual_seed(1)
+    spec = narrow(name, frames)
+    network = trained(build(spec))
+    graph = lower(network, spec)
+    assert [op.kind for op in graph.ops[:2]] == ["MUL", "ADD"]  # batch norm of the mel bands
+    assert {op.kind for op in graph.ops} >= {"DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D"}
+    assert not {"PAD", "TRANSPOSE"} & {op.kind for op in graph.ops}
+    x = torch.randn(3, *spec.input_shape)
+    with torch.no_grad():
+        expected = network(x).sigmoid().numpy()
+    assert np.ptp(expected) > 0.1
+    windows = x.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(run(graph, windows), expected, atol=1e-5)
+    np.testing.assert_allclose(run_litert(graph, windows)[graph.output], expected, atol=1e-5)
+    session = onnxruntime.InferenceSession(to_onnx(graph), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], expected, atol=1e-5)
