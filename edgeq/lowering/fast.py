@@ -105,8 +105,10 @@ class _Lowering:
     def run(self) -> ir.Graph:
         for op in self.graph.ops:
             if isinstance(op, ir.Conv2D) and op.output in self.layers:
-                self.streams[op.output] = self.convolved(op)
-            elif self.stays_apart(op):
+                self.streams[op.output] = self.fast(op)
+            elif isinstance(op, ir.Conv2D) and self.read_apart(op.output):
+                self.streams[op.output] = self.filters_apart(op)
+            elif _streamwise(self.graph, op) and any(name not in self.tensors for name in op.inputs):
                 inputs = zip(*(self.apart(name) for name in op.inputs), strict=True)
                 self.streams[op.output] = [
                     self.emit(replace(op, inputs=parts, output=f"{op.output}.{component}"))
@@ -117,53 +119,64 @@ class _Lowering:
         self.whole(self.graph.output)
         return replace(self.graph, tensors=self.tensors, ops=tuple(self.ops))
 
-    def convolved(self, op: ir.Conv2D) -> list[str]:
+    def fast(self, op: ir.Conv2D) -> list[str]:
         """The streams that a quaternion layer gives, by its eight convolutions."""
-        x, weight, bias = op.inputs
-        kernels, gain = _kernels(self.graph, op), self.graph.tensors[weight].gain
+        x, kernels = op.inputs[0], _kernels(self.graph, op)
         assert kernels is not None
-        gains = [None] * 4 if gain is None else np.split(gain, 4)
-        biases = np.split(constant(self.graph.tensors[bias]), 4)
         if x not in self.sums:
             self.sums[x] = self.hadamard(self.apart(x), f"{x}.u")
         products = [
-            self.convolution(op, f"m{n}", u, kernel)
+            self.convolution(op, f"m{n}", u, np.moveaxis(kernel, 1, -1))
             for n, (u, kernel) in enumerate(zip(self.sums[x], product_kernels(kernels), strict=True))
         ]
         streams = []
-        for n, t in enumerate(self.hadamard(products, f"{op.output}.t")):
+        positive = self.hadamard(products, f"{op.output}.t")
+        for n, (t, bias, gain) in enumerate(zip(positive, *self.quarters(op), strict=True)):
             factor, kernel, part = CORRECTIONS[n]
-            name = f"{factor}{COMPONENTS[kernel]}"
-            corrected = self.convolution(op, name, self.apart(x)[part], factor * kernels[kernel], biases[n], gains[n])
-            streams.append(self.joined(f"{op.output}.{COMPONENTS[n]}", n, corrected, t, gains[n], op.activation))
+            name, weights = f"{factor}{COMPONENTS[kernel]}", factor * np.moveaxis(kernels[kernel], 1, -1)
+            correction = self.convolution(op, name, self.apart(x)[part], weights, bias, gain)
+            streams.append(self.corrected(op, n, t, correction, gain))
         return streams
+
+    def corrected(self, op: ir.Conv2D, component: int, t: str, correction: str, gain: np.ndarray | None) -> str:
+        """An output stream: t, times its gain, and its correction; of the real component, less t."""
+        output, sign = f"{op.output}.{COMPONENTS[component]}", -1 if component == 0 else 1
+        if gain is not None and (gain != 1).any():
+            t = self.scaled(t, f"{t}.gain", sign * gain, f"{t}.scaled")
+        elif sign < 0:
+            return self.difference(correction, t, output, op.activation)
+        return self.emit(ir.Add((correction, t), output, op.activation))
+
+    def filters_apart(self, op: ir.Conv2D) -> list[str]:
+        """The streams of any other convolution, by a quarter of its filters each: cheaper than to cut its map."""
+        x, weights = self.whole(op.inputs[0]), self.graph.tensors[op.inputs[1]].data
+        assert weights is not None
+        return [
+            self.convolution(op, COMPONENTS[n], x, filters, bias, gain, op.activation)
+            for n, (filters, bias, gain) in enumerate(zip(np.split(weights, 4), *self.quarters(op), strict=True))
+        ]
+
+    def quarters(self, op: ir.Conv2D) -> tuple[list[np.ndarray], list[np.ndarray] | list[None]]:
+        """Bias, and gain where there is one, of each output component of a convolution."""
+        _, weight, bias = op.inputs
+        gain = self.graph.tensors[weight].gain
+        return np.split(constant(self.graph.tensors[bias]), 4), [None] * 4 if gain is None else np.split(gain, 4)
 
     def convolution(
         self,
         layer: ir.Conv2D,
         name: str,
         x: str,
-        kernel: np.ndarray,
+        weights: np.ndarray,
         bias: np.ndarray | None = None,
         gain: np.ndarray | None = None,
+        activation: str = ir.NONE,
     ) -> str:
-        """One of a layer's eight convolutions: kernel (out/4, in/4, rows, columns), bias and gain (out/4,)."""
-        weight = self.constant(f"{layer.inputs[1]}.{name}", np.moveaxis(kernel, 1, -1), gain)
-        added = self.zeros(len(kernel)) if bias is None else self.constant(f"{layer.inputs[2]}.{name}", bias)
-        op = replace(layer, inputs=(x, weight, added), output=f"{layer.output}.{name}", activation=ir.NONE)
+        """One of the convolutions that a layer becomes, by these OHWI weights."""
+        weight = self.constant(f"{layer.inputs[1]}.{name}", weights, gain)
+        added = self.zeros(len(weights)) if bias is None else self.constant(f"{layer.inputs[2]}.{name}", bias)
+        op = replace(layer, inputs=(x, weight, added), output=f"{layer.output}.{name}", activation=activation)
         return self.emit(op)
-
-    def joined(
-        self, output: str, component: int, corrected: str, t: str, gain: np.ndarray | None, activation: str
-    ) -> str:
-        """A layer's output stream: t, times its gain, and its correction; of the real component, less t."""
-        sign = -1 if component == 0 else 1
-        if gain is not None and (gain != 1).any():
-            scaled = self.scaled(t, f"{t}.gain", sign * gain, f"{t}.scaled")
-            return self.emit(ir.Add((corrected, scaled), output, activation))
-        if sign < 0:
-            return self.difference(corrected, t, output, activation)
-        return self.emit(ir.Add((corrected, t), output, activation))
 
     def hadamard(self, x: Sequence[str], name: str) -> list[str]:
         """H x, in four sums and four differences."""
@@ -190,14 +203,21 @@ class _Lowering:
         weight = self.constant(name, factors.reshape(-1, 1, 1, 1))
         return self.emit(ir.DepthwiseConv2D((x, weight, self.zeros(len(factors))), output))
 
-    def stays_apart(self, op: ir.Op) -> bool:
-        """Whether an operator's inputs are there as streams only, and it can do its work on each."""
-        shapes = [self.graph.tensors[name].shape for name in op.inputs]
-        if isinstance(op, _BINARY):
-            fits = all(self.graph.tensors[name].data is None for name in op.inputs) and shapes[0] == shapes[1]
-        else:
-            fits = isinstance(op, _STREAMWISE) and len(shapes[0]) - 1 not in getattr(op, "axes", ())
-        return fits and any(name not in self.tensors for name in op.inputs)
+    def read_apart(self, name: str) -> bool:
+        """Whether fast layers read a tensor, on whatever way that streams can go, and nothing needs it whole."""
+        return self.readers(name) == {"fast"}
+
+    def readers(self, name: str) -> set[str]:
+        """What reads a tensor, "fast" layers and others that need it "whole"; means and maxima mind neither."""
+        found = {"whole"} if name == self.graph.output else set()
+        for op in self.graph.consumers(name):
+            if op.output in self.layers:
+                found.add("fast")
+            elif not _streamwise(self.graph, op):
+                found.add("whole")
+            elif not isinstance(op, (ir.Mean, ir.ReduceMax)):
+                found |= self.readers(op.output)
+        return found
 
     def apart(self, name: str) -> list[str]:
         """The four streams of a tensor, cut where it is whole."""
@@ -237,3 +257,11 @@ def _kernels(graph: ir.Graph, op: ir.Conv2D) -> np.ndarray | None:
     data = graph.tensors[op.inputs[1]].data
     assert data is not None
     return quaternion_components(np.moveaxis(data, -1, 1))
+
+
+def _streamwise(graph: ir.Graph, op: ir.Op) -> bool:
+    """Whether an operator treats every channel alike and apart from the others, so that it can work on streams."""
+    shapes = [graph.tensors[name].shape for name in op.inputs]
+    if isinstance(op, _BINARY):
+        return shapes[0] == shapes[1] and all(graph.tensors[name].data is None for name in op.inputs)
+    return isinstance(op, _STREAMWISE) and len(shapes[0]) - 1 not in getattr(op, "axes", ())
