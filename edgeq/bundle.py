@@ -66,23 +66,40 @@ class Bundle:
 
     def file(self, path: str) -> bytes:
         """Content of a file of the bundle. Raises InputError where it is not listed, missing, or not as recorded."""
+        place = self._listed(path)
+        with place.open("rb") as handle:
+            content = handle.read(self.files[path].bytes + 1)
+        self._check(path, place, hashlib.sha256(content).hexdigest())
+        return content
+
+    def checked(self, path: str) -> Path:
+        """Where a file of the bundle lies, its content compared a piece at a time. Raises InputError as `file`."""
+        place = self._listed(path)
+        with place.open("rb") as handle:
+            self._check(path, place, hashlib.file_digest(handle, "sha256").hexdigest())
+        return place
+
+    def _listed(self, path: str) -> Path:
         if path not in self.files:
             raise InputError(f"{self.folder}: holds no {path}; it lists {', '.join(sorted(self.files))}")
-        record, place = self.files[path], manifest.located(self.folder, path, self.files[path])
-        with place.open("rb") as handle:
-            content = handle.read(record.bytes + 1)
-        if hashlib.sha256(content).hexdigest() != record.sha256:
+        return manifest.located(self.folder, path, self.files[path])
+
+    def _check(self, path: str, place: Path, sha256: str) -> None:
+        if sha256 != self.files[path].sha256:
             raise InputError(
                 f"{place}: altered: its sha256 is not the one in {MANIFEST}; restore the file or the bundle"
             )
-        return content
 
-    def export(self, stage: str) -> bytes:
-        """Content of the exported file of a stage. Raises InputError where the bundle has none."""
+    def exported(self, stage: str) -> str:
+        """Path inside the bundle of the exported file of a stage. Raises InputError where the bundle has none."""
         if stage not in self.exports:
             there = ", ".join(self.exports) or "none"
             raise InputError(f"{self.folder}: has no {stage} export (it has: {there}); run: edgeq export {self.folder}")
-        return self.file(self.exports[stage])
+        return self.exports[stage]
+
+    def export(self, stage: str) -> bytes:
+        """Content of the exported file of a stage. Raises InputError as `exported` and `file`."""
+        return self.file(self.exported(stage))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The torch state dict, float32: each quaternion component once. Raises InputError where it is damaged."""
@@ -141,7 +158,7 @@ def read(folder: Path | str) -> Bundle:
 def check(bundle: Bundle) -> None:
     """Read every file and compare it with its sha256. Raises InputError naming the first that is not as recorded."""
     for path in bundle.files:
-        bundle.file(path)
+        bundle.checked(path)
 
 
 def write(

@@ -16,7 +16,6 @@ from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.decision import ClipScores
 from edgeq.errors import InputError
-from edgeq.graph import model_file
 from edgeq.runtime import Runtime, embedded
 from edgeq.runtime.embedded import Embedded
 
@@ -88,7 +87,7 @@ def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tupl
         if int8:
             raise InputError(f"{model}: --int8 chooses among a bundle's files, and this is one file; leave it out")
         ready = runtimes.open(model, runtime=runtime)
-        about = embedded.read(model_file.content(Path(model)), model)
+        about = embedded.read(ready.metadata, model)
         if len(about.labels) != ready.classes or about.frontend.input_shape != ready.input_shape:
             raise InputError(f"{model}: its metadata does not fit its network; export it again")
         return about, ready

@@ -15,13 +15,15 @@ from edgeq import goldens, zoo
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
+from edgeq.batches import batch_size, batches
 from edgeq.bundle import Bundle
 from edgeq.corpora import esc50
 from edgeq.decision import ClipScores
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
-from edgeq.graph import fidelity, from_tflite
+from edgeq.graph import cost, fidelity, from_tflite, model_file
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
+from edgeq.progress import Advance, progress
 from edgeq.runtime import Runtime, embedded
 
 FLOAT_MAX_ABS_ERROR = 1e-4
@@ -35,6 +37,12 @@ INT8_NOTED_ERROR = 0.25
 
 LOGIT_SQNR_DB = 25.0
 """Least logit SQNR of INT8 stages of a network that is undecided: random weights, or hardly trained."""
+
+LAYER_MACS = 200_000_000_000
+"""MACs after which the table of layers has seen enough goldens: NumPy computes it, in a minute or less."""
+
+LAYER_GOLDENS = 4
+"""Goldens that it sees at least, whatever they cost."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +134,14 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     opened = model if isinstance(model, Bundle) else zoo.find(model)
     bundles.check(opened)
     expected = opened.goldens()
-    inputs = goldens.inputs(expected.seeds, opened.frontend)
     with_torch = importlib.util.find_spec("torch") is not None
     notes = [] if with_torch else ["torch is not installed: the stage torch was not run"]
-    ready = {
-        stage: runtimes.open(opened, stage=stage)
-        for stage in runtimes.STAGES
-        if stage in opened.exports or (stage == "torch" and with_torch)
-    }
-    if not ready:
+    names = [name for name in runtimes.STAGES if name in opened.exports or (name == "torch" and with_torch)]
+    if not names:
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
-    stages = [_on_goldens(opened, stage, runtime, expected, inputs) for stage, runtime in ready.items()]
+    with progress(f"{opened.name}: goldens", len(expected.seeds) * (len(names) + 1)) as advance:
+        inputs = _inputs(expected, opened, advance)
+        stages = [_on_goldens(opened, name, expected, inputs, advance) for name in names]
     if expected.gate != goldens.TOP1:
         notes.append(
             "the network is undecided (random weights, or hardly trained): top-1 agreement says nothing, "
@@ -145,18 +150,33 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     if any(stage.name.endswith("int8") and stage.max_abs_error > INT8_NOTED_ERROR for stage in stages):
         notes.append("INT8 probabilities lie far from float ones; calibrate on more, or more typical, recordings")
     if data is not None:
-        results, more = _on_data(opened, ready, Path(data), expected.gate == goldens.TOP1)
+        results, more = _on_data(opened, names, Path(data), expected.gate == goldens.TOP1)
         stages += results
         notes += more
     layers, more = _layers(opened, inputs)
     return Report(opened.name, tuple(stages), layers, (*notes, *more))
 
 
-def _on_goldens(opened: Bundle, stage: str, ready: Runtime, expected: Goldens, inputs: np.ndarray) -> StageResult:
+def _inputs(expected: Goldens, opened: Bundle, advance: Advance) -> np.ndarray:
+    found = []
+    step = batch_size(*opened.frontend.input_shape[1:])
+    for start in range(0, len(expected.seeds), step):
+        found.append(goldens.inputs(expected.seeds[start : start + step], opened.frontend))
+        advance(len(found[-1]))
+    return np.concatenate(found)
+
+
+def _on_goldens(opened: Bundle, stage: str, expected: Goldens, inputs: np.ndarray, advance: Advance) -> StageResult:
+    """Open a stage, compare it, and let go of it: stages of hundreds of megabytes don't wait for each other."""
+    ready = runtimes.open(opened, stage=stage)
     faults = list(_file_faults(opened, stage, ready))
     if len(expected.seeds) < goldens.COUNT:
         faults.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
-    found = ready.predict(inputs)
+    outputs = []
+    for batch in batches(inputs):
+        outputs.append(ready.predict(batch))
+        advance(len(batch))
+    found = np.concatenate(outputs)
     if expected.gate == goldens.TOP1:
         return _compared(stage, "goldens", ready, expected.outputs, found, True, faults)
     ratio = _logit_sqnr(opened, stage, expected.outputs, found, inputs)
@@ -197,24 +217,30 @@ def _file_faults(opened: Bundle, stage: str, ready: Runtime) -> Iterator[str]:
     """What is wrong with an exported file apart from its answers."""
     if stage == "torch":
         return
-    content, path = opened.export(stage), opened.exports[stage]
-    says = embedded.read(content, path)
+    path = opened.exports[stage]
+    says = embedded.read(ready.metadata, path)
     if says.labels != opened.labels:
         yield f"{path} says other labels, or another order of them, than the bundle"
     if says.frontend.hash != opened.frontend.hash:
         yield f"{path} says another front end than the bundle"
     # An ONNX file stays float at its ends; its rounding operators are known by their name.
-    rounded = b"QuantizeLinear" in content if stage.startswith("onnx") else ready.int8
+    onnx = stage.startswith("onnx")
+    rounded = model_file.mapped(_place(opened, stage)).find(b"QuantizeLinear") >= 0 if onnx else ready.int8
     if rounded != stage.endswith("int8"):
         yield f"{path} is {'INT8' if rounded else 'float'}, expected {'float' if rounded else 'INT8'}"
     elif stage == "tflite-int8":
-        yield from _int8_faults(opened, content)
+        yield from _int8_faults(opened)
 
 
-def _int8_faults(opened: Bundle, content: bytes) -> Iterator[str]:
-    graph = from_tflite.read(content)
+def _place(opened: Bundle, stage: str) -> Path:
+    """Where a stage's file lies; its content was compared with its sha256 before anything ran."""
+    return opened.folder / opened.exported(stage)
+
+
+def _int8_faults(opened: Bundle) -> Iterator[str]:
+    graph = from_tflite.read(_place(opened, "tflite-int8"))
     if "tflite" in opened.exports:
-        yield from fidelity.weight_faults(from_tflite.read(opened.export("tflite")), graph)
+        yield from fidelity.weight_faults(from_tflite.read(_place(opened, "tflite")), graph)
     if bundles.RANGES in opened.files:
         yield from fidelity.range_faults(graph, opened.ranges())
 
@@ -224,8 +250,8 @@ def _logit_sqnr(opened: Bundle, stage: str, expected: np.ndarray, found: np.ndar
     if stage.endswith("int8"):
         from edgeq.runtime.logits import onnx_logits, tflite_logits
 
-        content, path = opened.export(stage), opened.exports[stage]
-        logits = (onnx_logits if stage.startswith("onnx") else tflite_logits)(content, path, inputs).astype(np.float64)
+        read = onnx_logits if stage.startswith("onnx") else tflite_logits
+        logits = read(_place(opened, stage), inputs).astype(np.float64)
     else:
         logits = _logits(found, sigmoid)
     if not sigmoid:  # softmax forgets what is common to all classes
@@ -243,23 +269,21 @@ def _logits(probabilities: np.ndarray, sigmoid: bool) -> np.ndarray:
 
 
 def _on_data(
-    opened: Bundle, ready: Mapping[str, Runtime], folder: Path, decisive: bool
+    opened: Bundle, stages: Sequence[str], folder: Path, decisive: bool
 ) -> tuple[list[StageResult], list[str]]:
     clips = _clips(folder)
-    reference = next((stage for stage in ("torch", "onnx", "tflite") if stage in ready), None)
+    reference = next((stage for stage in ("torch", "onnx", "tflite") if stage in stages), None)
     if reference is None:
         raise InputError(
             f"{opened.folder}: has only INT8 files and torch is not installed: no float network to compare with"
         )
-    scores: dict[str, list[np.ndarray]] = {stage: [] for stage in ready}
-    for path, _ in clips:
-        clip = {stage: ClipScores(len(opened.labels)) for stage in ready}
-        for batch in windows(path, opened.frontend):
-            if len(batch.features):
-                for stage, runtime in ready.items():
-                    clip[stage].add(runtime.predict(batch.features), batch.gated)
-        for stage in ready:
-            scores[stage].append(clip[stage].scores())
+    ready = {stage: runtimes.open(opened, stage=stage) for stage in stages}
+    scores: dict[str, list[np.ndarray]] = {stage: [] for stage in stages}
+    with progress(f"{opened.name}: recordings", len(clips)) as advance:
+        for path, _ in clips:
+            for stage, found in _clip_scores(opened, ready, path).items():
+                scores[stage].append(found)
+            advance(1)
     known = [i for i, (_, label) in enumerate(clips) if label in opened.labels]
     targets = np.array([opened.labels.index(str(clips[i][1])) for i in known], int)
     results = []
@@ -274,6 +298,16 @@ def _on_data(
     return results, notes
 
 
+def _clip_scores(opened: Bundle, ready: Mapping[str, Runtime], path: Path) -> dict[str, np.ndarray]:
+    """One recording's scores by every stage; it is decoded once."""
+    clip = {stage: ClipScores(len(opened.labels)) for stage in ready}
+    for batch in windows(path, opened.frontend):
+        if len(batch.features):
+            for stage, runtime in ready.items():
+                clip[stage].add(runtime.predict(batch.features), batch.gated)
+    return {stage: scores.scores() for stage, scores in clip.items()}
+
+
 def _clips(folder: Path) -> Sequence[tuple[Path, str | None]]:
     """Recordings of a folder with their labels: by its table where it has one, else by the folder they lie in."""
     if folder.is_dir() and esc50.metadata_file(folder) is not None:
@@ -286,9 +320,21 @@ def _layers(opened: Bundle, inputs: np.ndarray) -> tuple[tuple[LayerResult, ...]
         return (), []
     if "tflite" not in opened.exports:
         return (), ["no float .tflite beside the INT8 one: layers and codes were not compared"]
-    exact, rounded = (from_tflite.read(opened.export(stage)) for stage in ("tflite", "tflite-int8"))
-    try:
-        ratios = layer_sqnr(exact, rounded, np.moveaxis(inputs, 1, -1))
-    except InputError as error:
-        return (), [f"layers were not compared: {error}"]
-    return tuple(LayerResult(name, kind, ratio) for name, kind, ratio in ratios), []
+    exact, rounded = (from_tflite.read(_place(opened, stage)) for stage in ("tflite", "tflite-int8"))
+    macs = sum(layer.macs for layer in cost.layers(exact))
+    count = min(len(inputs), max(LAYER_GOLDENS, LAYER_MACS // max(1, macs)))
+    notes = []
+    if count < len(inputs):
+        notes.append(f"layers: SQNR over {count} of {len(inputs)} goldens, since each takes {macs / 1e9:.1f} GMAC")
+    with progress(f"{opened.name}: layers", count) as advance:
+
+        def seen() -> Iterator[np.ndarray]:
+            for batch in batches(inputs[:count]):
+                yield np.moveaxis(batch, 1, -1)
+                advance(len(batch))
+
+        try:
+            ratios = layer_sqnr(exact, rounded, seen())
+        except InputError as error:
+            return (), [f"layers were not compared: {error}"]
+    return tuple(LayerResult(name, kind, ratio) for name, kind, ratio in ratios), notes

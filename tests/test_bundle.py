@@ -252,7 +252,13 @@ def test_an_altered_file_opens_but_is_never_given_out(small):
     content[-1] ^= 1
     place.write_bytes(content)
     opened = bundle.read(small.folder)
-    for attempt in (opened.weights, lambda: bundle.check(opened), lambda: opened.file("weights.safetensors")):
+    path = "weights.safetensors"
+    for attempt in (
+        opened.weights,
+        lambda: bundle.check(opened),
+        lambda: opened.file(path),
+        lambda: opened.checked(path),
+    ):
         with pytest.raises(InputError, match=r"weights\.safetensors: altered"):
             attempt()
 
@@ -263,6 +269,7 @@ def test_asking_for_what_is_not_there_names_the_mend(tmp_path):
         (opened.ranges, "--calib"),
         (opened.goldens, "with goldens"),
         (lambda: opened.export("tflite"), "edgeq export"),
+        (lambda: opened.checked("elsewhere.onnx"), "holds no"),
         (lambda: opened.file("x"), "holds no x"),
     ):
         with pytest.raises(InputError, match=match):

@@ -23,7 +23,7 @@ def test_int8_graphs_stay_close_to_float(name):
     graph = graphs.BUILDERS[name]()
     x = graphs.inputs(graph, 64)
     quantized = quantize(graph, observe(graph, [x]))
-    assert min(ratio for _, _, ratio in layer_sqnr(graph, quantized, x)) > 25
+    assert min(ratio for _, _, ratio in layer_sqnr(graph, quantized, [x])) > 25
     output = dequantize_output(quantized, run(quantized, quantize_input(quantized, x)))
     np.testing.assert_allclose(output, run(graph, x), atol=0.03)
 

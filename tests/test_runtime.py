@@ -66,6 +66,26 @@ def test_batches_threads_and_strides_change_nothing(real, stage):
     assert ready.predict(inputs[:0]).shape == (0, 4)
 
 
+def test_torch_and_onnxruntime_take_a_batch_at_a_time(real, monkeypatch):
+    monkeypatch.setattr("edgeq.batches.MOST", 4)
+    taken = {"torch": [], "onnx": []}
+    network, session = runtime.open(real, stage="torch"), runtime.open(real, stage="onnx")
+    network._network.register_forward_pre_hook(lambda module, inputs: taken["torch"].append(len(inputs[0])))
+    run = session._session.run
+    monkeypatch.setattr(
+        session._session, "run", lambda names, feed: taken["onnx"].append(len(feed["input"])) or run(names, feed)
+    )
+    for ready in (network, session):
+        ready.predict(sounds(real)[:9])
+    assert taken == {"torch": [4, 4, 1], "onnx": [4, 4, 1]}
+
+
+@pytest.mark.parametrize("stage", runtime.STAGES)
+def test_files_say_what_the_exporter_wrote(real, stage):
+    expected = {} if stage == "torch" else dict(bundles.graphs()[0].metadata)
+    assert dict(runtime.open(real, stage=stage).metadata) == expected
+
+
 def test_files_open_by_themselves(real):
     for stage, path in real.exports.items():
         alone = runtime.open(real.folder / path).predict(sounds(real)[:4])

@@ -24,7 +24,7 @@ def test_layers_are_listed_worst_first_and_measured_on_what_litert_computes():
     graph = graphs.residual()
     x = graphs.inputs(graph, 8)
     quantized = quantize(graph, observe(graph, [x]))
-    listed = layer_sqnr(graph, quantized, x)
+    listed = layer_sqnr(graph, quantized, [x[:3], x[3:]])
     exact, codes = run(graph, x, keep=True), run_litert(quantized, quantize_input(quantized, x))
     assert [ratio for _, _, ratio in listed] == sorted(ratio for _, _, ratio in listed)
     assert {(name, kind) for name, kind, _ in listed} == {(op.output, op.kind) for op in graph.ops}
@@ -41,7 +41,7 @@ def test_the_damaged_layer_is_the_worst():
     ranges = observe(graph, [x])
     low, high = ranges["dense_1"]
     damaged = quantize(graph, {**ranges, "dense_1": (100 * low, 100 * high)})
-    order = [name for name, _, _ in layer_sqnr(graph, damaged, x)]
+    order = [name for name, _, _ in layer_sqnr(graph, damaged, [x])]
     assert set(order[:3]) == {"dense_1", "dense_2", "softmax"}
 
 
@@ -49,4 +49,4 @@ def test_graphs_of_other_layers_are_refused():
     graph, other = graphs.chain(), graphs.residual()
     quantized = quantize(other, observe(other, [graphs.inputs(other, 2)]))
     with pytest.raises(InputError, match="residual: other layers than chain"):
-        layer_sqnr(graph, quantized, graphs.inputs(graph, 2))
+        layer_sqnr(graph, quantized, [graphs.inputs(graph, 2)])

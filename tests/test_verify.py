@@ -11,15 +11,16 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq import goldens, verify
+from edgeq import goldens, runtime, verify
 from edgeq.audio.frontend import recording_features
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.export.onnx import to_onnx
 from edgeq.export.tflite import to_tflite
 from edgeq.goldens import Goldens
-from edgeq.graph import fidelity, reference
+from edgeq.graph import cost, fidelity, quantize, reference
 from edgeq.graph.ir import Conv2D, FullyConnected, Quantization
+from edgeq.lowering.trace import lower
 from edgeq.runtime.logits import onnx_logits, tflite_logits
 
 FLOAT, INT8, RANGES = bundles.graphs()
@@ -120,9 +121,6 @@ def test_many_labels_a_clip_are_gated_too(tmp_path):
     """A sigmoid head: the logits come back from each probability alone."""
     import torch
 
-    from edgeq.graph import quantize
-    from edgeq.lowering.trace import lower
-
     built, spec = bundles.network(decisive=False)
     spec = replace(spec, output="sigmoid")
     graph = replace(lower(built, spec), metadata=FLOAT.metadata)
@@ -179,8 +177,6 @@ def test_a_wrong_weight_scale_fails(tmp_path):
 @pytest.mark.parametrize("stage", ["onnx-int8", "tflite-int8"])
 def test_a_badly_quantized_network_fails(tmp_path, stage):
     """Ranges a hundred times too wide: no code is wrong, the network is."""
-    from edgeq.graph import quantize
-
     wide = {name: (100 * low, 100 * high) for name, (low, high) in RANGES.items()}
     content = (to_onnx if stage.startswith("onnx") else to_tflite)(quantize.quantize(FLOAT, wide))
     report = verified(tmp_path, **{stage: content})
@@ -189,8 +185,6 @@ def test_a_badly_quantized_network_fails(tmp_path, stage):
 
 @pytest.mark.parametrize("stage", ["onnx-int8", "tflite-int8"])
 def test_a_badly_quantized_network_with_random_weights_fails_by_its_logits(tmp_path, stage):
-    from edgeq.graph import quantize
-
     graph, quantized, ranges = bundles.graphs(decisive=False)
     wide = {name: (20 * low, 20 * high) for name, (low, high) in ranges.items()}
     content = (to_onnx if stage.startswith("onnx") else to_tflite)(quantize.quantize(graph, wide))
@@ -200,18 +194,74 @@ def test_a_badly_quantized_network_with_random_weights_fails_by_its_logits(tmp_p
 
 
 @pytest.mark.parametrize("read", [onnx_logits, tflite_logits])
-def test_logits_of_int8_files_are_those_of_the_graph(read):
+def test_logits_of_int8_files_are_those_of_the_graph(read, tmp_path):
     _, quantized, _ = bundles.graphs(decisive=False)
     inputs = bundles.sounds()[:20]
     values = reference.run(quantized, reference.quantize_input(quantized, np.moveaxis(inputs, 1, -1)), keep=True)
     before = quantized.producer(quantized.output).inputs[0]
     expected = reference.dequantize(quantized.tensors[before].quantization, values[before])
-    content = to_onnx(quantized) if read is onnx_logits else to_tflite(quantized)
-    found = read(content, "file", inputs)
-    if read is tflite_logits:
-        np.testing.assert_array_equal(found, expected)
-    else:
-        assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    path = tmp_path / "model"
+    path.write_bytes(to_onnx(quantized) if read is onnx_logits else to_tflite(quantized))
+    found = read(path, inputs)
+    assert found.shape == expected.shape and np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_logits_of_a_tflite_file_are_what_it_makes_its_probabilities_of(tmp_path):
+    """The same kernels as the stage runs in: its own logistic of them is what it answers, to the code."""
+    built, spec = bundles.network(decisive=False)
+    graph = lower(built, replace(spec, output="sigmoid"))
+    quantized = quantize.quantize(graph, quantize.observe(graph, [np.moveaxis(bundles.sounds(), 1, -1)]))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(to_tflite(quantized))
+    inputs = bundles.sounds()[:20]
+    logits = tflite_logits(path, inputs).astype(np.float64)
+    answers = runtime.open(path).predict(inputs)
+    assert np.abs(1 / (1 + np.exp(-logits)) - answers).max() <= 0.5 / 256 + 1e-6
+
+
+def test_a_file_without_logits_is_refused(tmp_path):
+    path = tmp_path / "float.tflite"
+    path.write_bytes(GOOD["tflite"])
+    with pytest.raises(InputError, match=r"float\.tflite: expected an int8 model that ends in"):
+        tflite_logits(path, bundles.sounds()[:1])
+
+
+def test_layers_of_a_costly_network_are_measured_on_fewer_goldens_and_the_report_says_so(model, monkeypatch):
+    macs = sum(layer.macs for layer in cost.layers(FLOAT))
+    whole = verify.verify(model)
+    assert not whole.notes
+    monkeypatch.setattr(verify, "LAYER_MACS", 20 * macs)
+    report = verify.verify(model)
+    assert report.notes == ("layers: SQNR over 20 of 64 goldens, since each takes 0.0 GMAC",)
+    assert [layer.name for layer in report.layers] != [] and report.layers != whole.layers
+    monkeypatch.setattr(verify, "LAYER_MACS", 1)
+    assert "over 4 of 64" in verify.verify(model).notes[0]
+
+
+def test_goldens_are_run_a_batch_at_a_time_one_stage_after_the_other(model, monkeypatch):
+    started, sizes = [], []
+
+    class Counted:
+        def __init__(self, ready):
+            self.ready, self.name, self.int8, self.metadata = ready, ready.name, ready.int8, ready.metadata
+
+        def predict(self, features):
+            sizes.append(len(features))
+            return self.ready.predict(features)
+
+    def opened(source, stage):
+        started.append(len(sizes))
+        return Counted(runtime_open(source, stage=stage))
+
+    runtime_open = runtime.open
+    monkeypatch.setattr("edgeq.runtime.open", opened)
+    monkeypatch.setattr("edgeq.batches.MOST", 30)
+    report = verify.verify(model)
+    assert sizes == [30, 30, 4] * 5 and started == [0, 3, 6, 9, 12]
+    monkeypatch.undo()
+    for one, other in zip(report.stages, verify.verify(model).stages, strict=True):
+        assert one.top1_agreement == other.top1_agreement
+        assert one.max_abs_error == pytest.approx(other.max_abs_error, abs=1e-6)
 
 
 @pytest.mark.parametrize("stage", list(GOOD))

@@ -6,16 +6,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgeq.batches import batches
+
 
 @torch.inference_mode()
 def probabilities(network: nn.Module, output: str, features: np.ndarray) -> np.ndarray:
     """Probabilities of windows, by a network in evaluation mode that gives logits.
 
-    output: "softmax" or "sigmoid", as in the network's spec. features: float32 (n, components, mels, frames).
-    Returns float32 (n, classes).
+    output: "softmax" or "sigmoid", as in the network's spec. features: float32 (n, components, mels, frames), n from 1,
+    taken a batch at a time. Returns float32 (n, classes).
     """
-    logits = network(torch.from_numpy(np.ascontiguousarray(features)))
-    return (logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).numpy()
+    rows = []
+    for batch in batches(features):
+        logits = network(torch.from_numpy(np.ascontiguousarray(batch)))
+        rows.append((logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).numpy())
+    return np.concatenate(rows)
 
 
 def weights(network: nn.Module) -> dict[str, np.ndarray]:

@@ -48,11 +48,13 @@ def open(
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
         path = Path(source)
         form = _FILES[path.suffix]
-        return _start(runtime or _default(form), form, str(path), lambda: model_file.content(path), None, threads)
+        return _start(runtime or _default(form), form, str(path), lambda: model_file.checked(path), None, threads)
     opened = source if isinstance(source, Bundle) else bundle.read(source)
     form = stage or choose_stage(opened, runtime)
     where = f"{opened.folder} ({form})"
-    return _start(runtime or _default(form), form, where, lambda: opened.export(form), opened, threads)
+    return _start(
+        runtime or _default(form), form, where, lambda: opened.checked(opened.exported(form)), opened, threads
+    )
 
 
 def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False) -> str:
@@ -87,7 +89,7 @@ def _default(stage: str) -> str:
 
 
 def _start(
-    name: str, stage: str, where: str, content: Callable[[], bytes], opened: Bundle | None, threads: int
+    name: str, stage: str, where: str, checked: Callable[[], Path], opened: Bundle | None, threads: int
 ) -> Runtime:
     if stage not in RUNTIMES[name]:
         raise InputError(f"{where}: {name} does not run {stage}; it runs {' and '.join(RUNTIMES[name])}")
@@ -99,11 +101,11 @@ def _start(
     if name == "onnxruntime":
         from edgeq.runtime.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(content(), where, threads)
+        return OnnxRuntime(checked(), where, threads)
     if name == "tflite-runtime":
         from edgeq.runtime.tflite_runtime import tflite_runtime
 
-        return tflite_runtime(content(), where, threads)
+        return tflite_runtime(checked(), where, threads)
     from edgeq.runtime.litert import litert
 
-    return litert(content(), where, threads, reference=name == "litert-reference")
+    return litert(checked(), where, threads, reference=name == "litert-reference")

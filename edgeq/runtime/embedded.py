@@ -11,7 +11,7 @@ from typing import Any
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
 from edgeq.decision import DecisionRule
-from edgeq.errors import InputError, naming
+from edgeq.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,16 @@ def words(model: Bundle) -> dict[str, str]:
     }
 
 
-def read(content: bytes, where: str | Path) -> Embedded:
-    """Read the metadata of an .onnx or .tflite file.
+def read(metadata: Mapping[str, str], where: str | Path) -> Embedded:
+    """Read the metadata of an .onnx or .tflite file, as a runtime that opened the file gives it.
 
-    content: the file; where: its name, for errors. Raises InputError where it is no such file, or says nothing.
+    where: the file's name, for errors. Raises InputError where it does not say what it has to.
     """
-    found = _metadata(content, str(where))
-    labels = _field(found, "labels", where, _labels)
-    frontend = _field(found, "frontend", where, FrontendSpec.from_json)
-    decision = _field(found, "decision", where, DecisionRule.from_json) if "decision" in found else DecisionRule()
+    labels = _field(metadata, "labels", where, _labels)
+    frontend = _field(metadata, "frontend", where, FrontendSpec.from_json)
+    said = "decision" in metadata
+    decision = _field(metadata, "decision", where, DecisionRule.from_json) if said else DecisionRule()
     return Embedded(labels, frontend, decision)
-
-
-def _metadata(content: bytes, where: str) -> Mapping[str, str]:
-    if content[4:8] == b"TFL3":
-        from edgeq.graph import from_tflite
-
-        with naming(where):
-            return from_tflite.read(content).metadata
-    from edgeq.runtime.onnx_runtime import OnnxRuntime
-
-    return OnnxRuntime(content, where, 1).metadata
 
 
 def _field(metadata: Mapping[str, str], key: str, where: str | Path, build: Callable[[Any], Any]) -> Any:

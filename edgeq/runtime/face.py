@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,8 @@ class Runtime(Protocol):
     """A model ready to run.
 
     name: a key of RUNTIMES. input_shape: (components, mels, frames) of one window. classes: number of outputs.
-    int8: whether the file itself takes and gives int8; the conversion is done inside.
+    int8: whether the file itself takes and gives int8; the conversion is done inside. metadata: what the file says
+    about itself, see `embedded`; nothing where there is no file.
     """
 
     name: str
@@ -21,10 +23,14 @@ class Runtime(Protocol):
     classes: int
     int8: bool
 
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows.
 
-        features: float32 (n, components, mels, frames), n from 0. Returns float32 (n, classes).
+        features: float32 (n, components, mels, frames), n from 0; a batch at a time, see `batches`. Returns float32
+        (n, classes).
         Raises InputError where the features have another shape or kind, or hold NaN or infinity.
         """
         ...

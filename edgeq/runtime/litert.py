@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeq import quiet
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
+from edgeq.graph import from_tflite
 from edgeq.graph.ir import Quantization
 from edgeq.graph.reference import dequantize, quantize
 from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
 
 
-def litert(content: bytes, where: str, threads: int, reference: bool = False) -> TFLiteRuntime:
+def litert(path: Path, where: str, threads: int, reference: bool = False) -> TFLiteRuntime:
     """Load a .tflite file in ai-edge-litert; reference: without delegates, in its BUILTIN_REF kernels.
 
     Raises InputError where ai-edge-litert is missing, or does not take the file.
@@ -26,9 +28,9 @@ def litert(content: bytes, where: str, threads: int, reference: bool = False) ->
     kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
 
     def create() -> Any:
-        return Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=kernels)
+        return Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=kernels)
 
-    return TFLiteRuntime("litert-reference" if reference else "litert", create, where)
+    return TFLiteRuntime("litert-reference" if reference else "litert", create, path, where)
 
 
 class TFLiteRuntime:
@@ -38,9 +40,9 @@ class TFLiteRuntime:
     given here, by `graph.reference`.
     """
 
-    def __init__(self, name: str, create: Callable[[], Any], where: str) -> None:
-        """Build the interpreter that `create` makes. Raises InputError where it does not take the file."""
-        self.name = name
+    def __init__(self, name: str, create: Callable[[], Any], path: Path, where: str) -> None:
+        """Build the interpreter that `create` makes of the file. Raises InputError where it does not take it."""
+        self.name, self._path = name, path
         try:
             with quiet.native_stderr():
                 self._interpreter = create()
@@ -63,6 +65,12 @@ class TFLiteRuntime:
         self._taken, self._given = (_quantization(details) for details in (inputs[0], outputs[0]))
         self.input_shape = as_input_shape(where, shapes[0][1:], "HWC")
         self.classes: int = shapes[1][1]
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the exporter wrote beside the network. Raises InputError where `from_tflite` does not read the file."""
+        with naming(self._where):
+            return from_tflite.read(self._path).metadata
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows, as `Runtime.predict`."""

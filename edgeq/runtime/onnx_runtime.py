@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeq.batches import batches
 from edgeq.errors import InputError
 from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
 
@@ -32,15 +34,18 @@ class OnnxRuntime:
     name = "onnxruntime"
     int8 = False
 
-    def __init__(self, content: bytes, where: str, threads: int) -> None:
-        """Load a model. Raises InputError where onnxruntime is missing, or does not take the file."""
+    def __init__(self, path: Path, where: str, threads: int) -> None:
+        """Load a model from its file, which onnxruntime reads without a copy in between.
+
+        Raises InputError where onnxruntime is missing, or does not take the file.
+        """
         onnxruntime = load()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base of their own
             raise unreadable(where, self.name, error) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -64,9 +69,9 @@ class OnnxRuntime:
         check_features(features, self.input_shape)
         if not len(features):
             return np.zeros((0, self.classes), np.float32)
-        batches = [features] if self._batches else [features[i : i + 1] for i in range(len(features))]
+        pieces = batches(features) if self._batches else (features[i : i + 1] for i in range(len(features)))
         try:
-            rows = [self._session.run(None, {self._input: batch})[0] for batch in batches]
+            rows = [self._session.run(None, {self._input: piece})[0] for piece in pieces]
         except Exception as error:  # as above
             raise unreadable(self._where, self.name, error) from error
         return np.concatenate(rows).astype(np.float32, copy=False)

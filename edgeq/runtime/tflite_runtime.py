@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from edgeq.runtime.litert import TFLiteRuntime
 _MEND = "in an environment of its own (Python 3.11): pip install 'edgeq[tflite-runtime]'"
 
 
-def tflite_runtime(content: bytes, where: str, threads: int) -> TFLiteRuntime:
+def tflite_runtime(path: Path, where: str, threads: int) -> TFLiteRuntime:
     """Load a .tflite file in tflite-runtime.
 
     Raises InputError where it is missing, beside a numpy it was not built for, or does not take the file.
@@ -27,6 +28,6 @@ def tflite_runtime(content: bytes, where: str, threads: int) -> TFLiteRuntime:
         raise InputError(f"tflite-runtime was built for numpy below 2, found {np.__version__}; {_MEND}")
 
     def create() -> Any:
-        return Interpreter(model_content=content, num_threads=threads)
+        return Interpreter(model_content=path.read_bytes(), num_threads=threads)
 
-    return TFLiteRuntime("tflite-runtime", create, where)
+    return TFLiteRuntime("tflite-runtime", create, path, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,6 @@ from edgeq.runtime.face import check_features, missing
 
 if TYPE_CHECKING:
     from torch import nn
-
-_BATCH = 64
 
 
 class TorchRuntime:
@@ -28,6 +27,7 @@ class TorchRuntime:
         self._network = network(opened)
         self._threads = threads
         self._output = opened.architecture.output
+        self.metadata: Mapping[str, str] = {}
         self.input_shape = opened.architecture.input_shape
         self.classes = opened.architecture.classes
 
@@ -38,16 +38,14 @@ class TorchRuntime:
         from edgeq.nets.arrays import probabilities
 
         check_features(features, self.input_shape)
-        outputs = np.zeros((len(features), self.classes), np.float32)
+        if not len(features):
+            return np.zeros((0, self.classes), np.float32)
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)  # the setting belongs to the process: give it back
         try:
-            for start in range(0, len(features), _BATCH):
-                batch = features[start : start + _BATCH]
-                outputs[start : start + _BATCH] = probabilities(self._network, self._output, batch)
+            return probabilities(self._network, self._output, features)
         finally:
             torch.set_num_threads(before)
-        return outputs
 
 
 def network(opened: Bundle) -> nn.Module:
