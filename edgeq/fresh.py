@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,13 @@ import numpy as np
 
 from edgeq import bundle, goldens
 from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
+from edgeq.batches import batch_size
 from edgeq.bundle import Bundle
+from edgeq.goldens import COUNT, Goldens
 from edgeq.graph import quantize
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
+from edgeq.progress import progress
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +38,7 @@ def specs(name: str) -> tuple[ArchitectureSpec, FrontendSpec]:
 def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
     """Write the bundle of an untrained architecture: weights drawn from seed 0, ranges from seeded synthetic sounds.
 
+    Its logits spread by 1, and no layer is without effect: a gate would see nothing of an error otherwise.
     Raises InputError where there is no architecture of that name, or the number of classes does not suit it.
     """
     import torch
@@ -43,10 +46,11 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
     architecture, frontend = specs(name)
     if classes is not None:
         architecture = architecture.with_classes(classes)
-    frontend = _normalised(frontend)
+    frontend = _normalised(frontend, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = registry.build(architecture).eval()
+    _enliven(network, next(_sounds(frontend, 16)))
     return write_network(
         folder,
         network,
@@ -79,8 +83,19 @@ def write_network(
     from edgeq.nets import arrays
 
     graph = lower(network, architecture)
-    inputs = goldens.inputs(range(goldens.COUNT), frontend)
-    predict = partial(arrays.probabilities, network, architecture.output)
+    outputs: list[np.ndarray] = []
+    few, step = _few(frontend), max(1, _batch(frontend) // 4)  # less at a time: every activation is held
+
+    def observed() -> Iterator[np.ndarray]:
+        """Windows to observe ranges on; the network's answers are noted as they pass, to these and to the others."""
+        with progress(f"{name}: ranges and goldens", COUNT) as advance:
+            for sounds in _sounds(frontend, COUNT):
+                for start in range(0, min(len(sounds), few - len(outputs)), step):
+                    yield np.moveaxis(sounds[start : start + step], 1, -1)
+                outputs.extend(arrays.probabilities(network, architecture.output, sounds))
+                advance(len(sounds))
+
+    ranges = quantize.observe(graph, observed())
     return bundle.write(
         folder,
         name=name,
@@ -88,18 +103,57 @@ def write_network(
         frontend=frontend,
         labels=labels,
         weights=arrays.weights(network),
-        ranges=quantize.observe(graph, [np.moveaxis(inputs, 1, -1)]),
-        goldens=goldens.choose(predict, frontend, decisive=False),
+        ranges=ranges,
+        goldens=Goldens(np.arange(COUNT, dtype=np.int64), np.stack(outputs).astype(np.float32), goldens.SQNR),
         provenance=provenance,
         licence=licence,
     )
 
 
-def _normalised(frontend: FrontendSpec) -> FrontendSpec:
+def _sounds(frontend: FrontendSpec, count: int) -> Iterator[np.ndarray]:
+    """Network inputs of the first `count` synthetic sounds, as many at a time as memory should hold."""
+    step = _batch(frontend)
+    for start in range(0, count, step):
+        yield goldens.inputs(range(start, min(start + step, count)), frontend)
+
+
+def _few(frontend: FrontendSpec) -> int:
+    """How many sounds ranges and statistics rest on: all of short windows, fewer where each takes seconds."""
+    return min(COUNT, 4 * _batch(frontend))
+
+
+def _batch(frontend: FrontendSpec) -> int:
+    return batch_size(frontend.n_mels, frontend.window_frames)
+
+
+def _normalised(frontend: FrontendSpec, name: str) -> FrontendSpec:
     """The front end with statistics of synthetic sounds, so that random weights see inputs of the usual size."""
-    sounds = goldens.inputs(range(goldens.COUNT), frontend).astype(np.float64)
+    few = _few(frontend)
+    with progress(f"{name}: synthetic sounds", few) as advance:
+        batches = []
+        for sounds in _sounds(frontend, few):
+            batches.append(sounds.astype(np.float64))
+            advance(len(sounds))
+    every = np.concatenate(batches)
     return replace(
         frontend,
-        mean=tuple(float(value) for value in sounds.mean((0, 2, 3))),
-        std=tuple(float(value) for value in sounds.std((0, 2, 3))),
+        mean=tuple(float(value) for value in every.mean((0, 2, 3))),
+        std=tuple(float(value) for value in every.std((0, 2, 3))),
     )
+
+
+def _enliven(network: nn.Module, sounds: np.ndarray) -> None:
+    """Let every layer of a network in evaluation mode have an effect, and its logits spread by 1 over some sounds."""
+    import torch
+    from torch import nn
+
+    for module in network.modules():
+        # Residual branches may begin as nothing: 32 of QResNet38's layers would be left out.
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.ones_(module.weight)
+    *_, last = (module for module in network.modules() if next(module.parameters(recurse=False), None) is not None)
+    with torch.inference_mode():
+        spread = float(network(torch.from_numpy(sounds)).std())
+    with torch.no_grad():
+        for parameter in last.parameters():  # a dense layer, or batch norm: logits are as large as its parameters
+            parameter.div_(spread)

@@ -85,18 +85,14 @@ def inputs(seeds: Sequence[int] | np.ndarray, frontend: FrontendSpec) -> np.ndar
     return features(np.concatenate(windows), frontend)
 
 
-def choose(
-    predict: Callable[[np.ndarray], np.ndarray], frontend: FrontendSpec, count: int = COUNT, decisive: bool = True
-) -> Goldens:
+def choose(predict: Callable[[np.ndarray], np.ndarray], frontend: FrontendSpec, count: int = COUNT) -> Goldens:
     """Pick seeds for a bundle and note what the float network answers.
 
-    predict: features (n, components, mels, frames) to probabilities (n, classes). With `decisive`, only seeds count on
-    which the two largest probabilities lie LEAST_MARGIN apart, taken in turn from the classes that the network
-    answers, so that they spread as far as synthetic sounds reach. Where fewer than `count` of the candidates are, or
-    without `decisive` (random weights), the first seeds are taken and the gate is the SQNR of the logits.
+    predict: features (n, components, mels, frames) to probabilities (n, classes). Only seeds count on which the two
+    largest probabilities lie LEAST_MARGIN apart, taken in turn from the classes that the network answers, so that they
+    spread as far as synthetic sounds reach. Where fewer than `count` of the candidates are, the first seeds are taken
+    and the gate is the SQNR of the logits.
     """
-    if not decisive:
-        return _undecided(predict, frontend, count)
     found: list[list[tuple[int, np.ndarray]]] = []
     for start in range(0, _CANDIDATES, _BATCH):
         seeds = np.arange(start, start + _BATCH)
@@ -109,15 +105,11 @@ def choose(
         if all(len(answers) * len(found) >= count for answers in found):
             break
     if sum(map(len, found)) < count:
-        return _undecided(predict, frontend, count)
+        seeds = np.arange(count, dtype=np.int64)
+        return Goldens(seeds, predict(inputs(seeds, frontend)).astype(np.float32), SQNR)
     turns = sorted((turn, seed, output) for answers in found for turn, (seed, output) in enumerate(answers))
     chosen = sorted(((seed, output) for _, seed, output in turns[:count]), key=lambda pair: pair[0])
     return Goldens(np.array([seed for seed, _ in chosen], np.int64), np.stack([output for _, output in chosen]))
-
-
-def _undecided(predict: Callable[[np.ndarray], np.ndarray], frontend: FrontendSpec, count: int) -> Goldens:
-    seeds = np.arange(count, dtype=np.int64)
-    return Goldens(seeds, predict(inputs(seeds, frontend)).astype(np.float32), SQNR)
 
 
 def waveform(seed: int, frontend: FrontendSpec) -> np.ndarray:
