@@ -142,8 +142,12 @@ def mel_affine(seed: int = 0) -> Graph:
     return net.graph("mel_affine", net.logistic(x))
 
 
-BUILDERS = {make.__name__: make for make in (chain, residual, mean_max, strided, logistic, quaternion)}
-FLOAT_BUILDERS = BUILDERS | {make.__name__: make for make in (inverted_residual, streams, mel_affine)}
+BUILDERS = {
+    make.__name__: make
+    for make in (
+        chain, residual, mean_max, strided, logistic, quaternion, inverted_residual, streams, mel_affine,
+    )
+}  # fmt: skip
 
 
 def inputs(graph: Graph, count: int, seed: int = 1) -> np.ndarray:

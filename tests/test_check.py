@@ -108,6 +108,26 @@ def test_a_window_larger_than_the_map_and_sums_of_unlike_shapes() -> None:
         check(with_op(pooled, "add_1", inputs=("pool_1", "input")))
 
 
+def test_constants_of_sums_and_activations_of_unlike_ranks() -> None:
+    graph = graphs.mel_affine()
+    with pytest.raises(InputError, match=r"MUL 'mul_1': shape \(1, 8, 10, 2\) does not follow"):
+        check(with_tensor(graph, "mul_1.constant", shape=(2, 8, 10, 2), data=np.ones((2, 8, 10, 2), np.float32)))
+    with pytest.raises(InputError, match="MUL 'mul_1': does not fit"):
+        check(with_tensor(graph, "mul_1.constant", shape=(1, 7, 1, 1), data=np.ones((1, 7, 1, 1), np.float32)))
+    with pytest.raises(InputError, match=r"'add_1\.constant' is quantized per channel"):
+        check(with_tensor(quantized(graph), "add_1.constant", quantization=parameters([1.0] * 8, axis=1)))
+    net = graphs.Builder((1, 3, 2, 4))
+    x = net.mul(net.input, net.mean(net.input, (1, 2)))
+    with pytest.raises(InputError, match=r"MUL 'mul_1': shape \(1, 3, 2, 4\) does not follow"):
+        check(net.graph("gate", x))
+
+
+def test_a_join_of_codes_of_unlike_scales() -> None:
+    graph = quantized(graphs.streams())
+    with pytest.raises(InputError, match="CONCATENATION 'concat_1': joins codes of 2 scales"):
+        check(with_tensor(graph, "conv_1", quantization=parameters(0.5)))
+
+
 def test_an_output_that_nothing_computes() -> None:
     graph = graphs.logistic()
     with pytest.raises(InputError, match="'logistic' is computed by no operator"):

@@ -132,9 +132,29 @@ READABLE = {
     "reshape, dense": [node("Reshape", "x shape", "a"), node("Gemm", "a wide", transB=1)],
     "padding of its own": [node("Pad", "x pads", "a"), node("Conv", "a w", "c"), node("Sigmoid", "c")],
     "identity": [node("Identity", "x", "a"), node("Relu", "a", "c"), node("Softmax", "c", axis=1)],
+    "depthwise": [node("Conv", "x grouped b6", "a", group=2), node("Clip", "a zero six", "c"), node("Mul", "c c")],
+    "constants of sums and products": [node("Mul", "one x", "a"), node("Add", "a bands", "c"), node("Sub", "c pair")],
+    "neighbouring channels": [node("Concat", "x x x", "a", axis=-3), node("Slice", "a first far first")],
+    "channels counted from the end": [node("Slice", "x minus two first second", "a"), node("Concat", "a", axis=1)],
+    "relu6 alone": [node("Clip", "x zero six", "a"), node("Add", "a x", "c"), node("Relu", "c")],
+    "a scalar on a flattened map": [node("Flatten", "x", "a"), node("Mul", "a one", "c"), node("Gemm", "c flat")],
 }  # fmt: skip
 EXTRA = {
     "two_three": np.array([2, 3]),
+    "two": np.array([2]),
+    "first": np.array([1]),
+    "second": np.array([1]),
+    "minus": np.array([-2]),
+    "far": np.array([2**63 - 1]),
+    "grouped": np.random.default_rng(5).standard_normal((6, 1, 2, 3)).astype(np.float32),
+    "b6": np.ones(6, np.float32),
+    "zero": np.array(0, np.float32),
+    "one": np.array(1, np.float32),
+    "six": np.array(6, np.float32),
+    "bands": np.arange(6, dtype=np.float32).reshape(6, 1),
+    "planes": np.zeros((1, 1, 1, 1, 1), np.float32),
+    "pair": np.arange(2, dtype=np.float32).reshape(1, 2, 1, 1),
+    "flat": np.random.default_rng(6).standard_normal((96, 3)).astype(np.float32),
     "tall": np.random.default_rng(3).standard_normal((4, 3)).astype(np.float32),
     "shape": np.array([0, -1]),
     "wide": np.random.default_rng(4).standard_normal((3, 96)).astype(np.float32),
@@ -151,7 +171,8 @@ def test_other_peoples_models_are_read_as_they_run(name: str) -> None:
     ("nodes", "message"),
     [
         ([node("Erf", "x")], r"node 'the_erf' \(Erf\): not supported"),
-        ([node("Conv", "x w", group=2)], r"'the_conv' \(Conv\): group 2"),
+        ([node("Conv", "x w", group=3)], r"'the_conv' \(Conv\): group 3: expected 1, or one a channel \(2\)"),
+        ([node("Conv", "x w", group=2)], r"DEPTHWISE_CONV_2D 'depthwise_1': does not fit"),
         ([node("Conv", "x w", dilations=[2, 2])], "dilations"),
         ([node("Conv", "x w", auto_pad="SAME_UPPER")], "auto_pad"),
         ([node("Conv", "x m")], r"'the_conv' \(Conv\): 'm' is float32 of 2 axes"),
@@ -161,7 +182,17 @@ def test_other_peoples_models_are_read_as_they_run(name: str) -> None:
         ([node("MaxPool", "x", kernel_shape=[2, 2], ceil_mode=1)], "ceil_mode"),
         ([node("ReduceMean", "x", axes=[1])], r"over axes \[1\]"),
         ([node("Softmax", "x", axis=3)], "over axis 3"),
-        ([node("Add", "x b")], "a constant"),
+        ([node("Add", "x b")], r"ADD 'add_1': does not fit"),
+        ([node("Add", "x planes")], "a constant of shape"),
+        ([node("Sub", "one x")], "its input is a constant"),
+        ([node("MaxPool", "x", "a", kernel_shape=[2, 2]), node("Mul", "x a")], "expected two of one shape"),
+        ([node("Clip", "x zero one")], "limits"),
+        ([node("Clip", "x zero")], "limits"),
+        ([node("Concat", "x x", axis=2)], "over axis 2"),
+        ([node("Concat", "x one", axis=1)], "of constants"),
+        ([node("Slice", "x first first two_three")], r"over axes \[2, 3\]"),
+        ([node("Slice", "x first second first two")], "in steps of"),
+        ([node("Slice", "x second first first")], "SLICE"),
         ([node("Reshape", "x odd")], r"\(1, 2, 6, 8\) to \(1, 4, 3, 8\)"),
         ([node("Flatten", "x")], "flattened map"),
         ([node("Transpose", "x", perm=[0, 2, 3, 1])], "Transpose"),
@@ -169,7 +200,7 @@ def test_other_peoples_models_are_read_as_they_run(name: str) -> None:
     ],
 )
 def test_what_a_graph_cannot_hold_is_refused_by_node(nodes: list[onnx.NodeProto], message: str) -> None:
-    constants = {"odd": np.array([1, 4, 3, 8]), "double": np.zeros((3, 2, 3, 3))}
+    constants = EXTRA | {"odd": np.array([1, 4, 3, 8]), "double": np.zeros((3, 2, 3, 3))}
     with pytest.raises(InputError, match=message):
         from_onnx.read(model(nodes, constants))
 

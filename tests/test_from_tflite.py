@@ -104,7 +104,7 @@ def shape(*sizes: int) -> np.ndarray:
         (set_tensor(0, isVariable=True), "variable"),
         (set_tensor(0, quantization=None), "'input' has no quantization"),
         (set_tensor(1, name="input"), "two of one name"),
-        (set_options(0, fusedActivationFunction=3), "RELU6"),
+        (set_options(0, fusedActivationFunction=4), "TANH: expected NONE, RELU or RELU6"),
         (set_options(0, dilationHFactor=2), "dilation"),
         (set_options(0, strideH=0), "CONV_2D 'conv_1'"),
         (set_options(1, padding=schema.Padding.SAME, strideH=1), "AVERAGE_POOL_2D 'pool_1': pooling with padding"),
@@ -117,6 +117,65 @@ def shape(*sizes: int) -> np.ndarray:
 def test_what_a_graph_cannot_hold_is_refused_by_name(change: Callable[[schema.ModelT], None], message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_tflite.read(altered("chain", change))
+
+
+def operator(name: str, index: int) -> schema.OperatorT:
+    return schema.ModelT.InitFromPackedBuf(INT8_FILES[name]).subgraphs[0].operators[index]
+
+
+def set_inputs(index: int, *inputs: int) -> Callable[[schema.ModelT], None]:
+    return lambda model: vars(model.subgraphs[0].operators[index]).update(inputs=shape(*inputs))
+
+
+def set_constant(tensor: int, *values: int) -> Callable[[schema.ModelT], None]:
+    def change(model: schema.ModelT) -> None:
+        data = np.frombuffer(shape(*values).tobytes(), np.uint8)
+        model.buffers[model.subgraphs[0].tensors[tensor].buffer].data = data
+
+    return change
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["MUL", "ADD"])
+def test_a_constant_that_comes_first_is_put_second(index: int) -> None:
+    first, second = operator("mel_affine", index).inputs
+    graph = from_tflite.read(altered("mel_affine", set_inputs(index, second, first)))
+    assert to_tflite(graph) == INT8_FILES["mel_affine"]
+
+
+def test_slices_may_leave_sizes_open() -> None:
+    begin, size = operator("streams", 1).inputs[1:]
+    graph = from_tflite.read(
+        altered("streams", both(set_constant(begin, 0, 0, 0, 3), set_constant(size, -1, -1, -1, -1)))
+    )
+    assert (graph.ops[1].begin, graph.ops[1].size) == (3, 1)
+
+
+SLICE_BEGIN, SLICE_SIZE = (int(index) for index in operator("streams", 0).inputs[1:])
+JOIN = next(
+    n for n in range(99) if operator("streams", n).builtinOptionsType == schema.BuiltinOptions.ConcatenationOptions
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("inverted_residual", set_options(3, depthMultiplier=3), r"depth multiplier for 8 channels 3: expected 1"),
+        ("inverted_residual", set_options(3, dilationHFactor=2), r"DEPTHWISE_CONV_2D 'depthwise_1': dilation"),
+        ("streams", set_constant(SLICE_BEGIN, 0, 1, 0, 0), r"SLICE 'slice_1': begin \[0, 1, 0, 0\]"),
+        ("streams", set_constant(SLICE_SIZE, 1, 7, 6, 1), "expected some channels, all else"),
+        ("streams", set_constant(SLICE_SIZE, 1, 8, 6, 5), "SLICE 'slice_1': does not fit"),
+        ("streams", set_inputs(0, 0), "begin and size are not constant int32"),
+        ("streams", set_options(JOIN, axis=2), "axis 2: expected 3 or -1"),
+        ("streams", set_options(JOIN, fusedActivationFunction=1), "fused activation relu"),
+        ("mel_affine", set_options(0, fusedActivationFunction=2), "fused activation RELU_N1_TO_1"),
+        ("mel_affine", set_inputs(3, *operator("mel_affine", 3).inputs[::-1]), "SUB 'sub_1': .*not constant|reads"),
+    ],
+)
+def test_what_the_newer_operators_may_not_ask_for(
+    name: str, change: Callable[[schema.ModelT], None], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        from_tflite.read(altered(name, change))
 
 
 def test_a_batch_left_open_is_a_batch_of_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgeq.errors import InputError
-from edgeq.graph.ir import NONE, Graph, Tensor
+from edgeq.graph.ir import NONE, RELU6, Graph, Tensor
 from edgeq.graph.quantize import observe, quantize
 from edgeq.graph.reference import dequantize_output, quantize_input, run
 from edgeq.graph.sqnr import layer_sqnr
@@ -35,16 +35,19 @@ def test_every_tensor_has_the_type_its_kernel_asks_for(name):
     assert quantized.quantized and quantized.ops == graph.ops and quantized.metadata == graph.metadata
     for op in quantized.ops:
         source, output = (quantized.tensors[name].quantization for name in (op.inputs[0], op.output))
-        if op.kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "REDUCE_MAX", "PAD"):
-            assert output is source
+        if op.kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "RESHAPE", "REDUCE_MAX", "PAD", "SLICE", "CONCATENATION"):
+            assert all(quantized.tensors[name].quantization is output for name in op.inputs)
+        if op.kind in ("ADD", "SUB", "MUL") and graph.tensors[op.inputs[1]].data is not None:
+            constant = quantized.tensors[op.inputs[1]]
+            assert constant.data.dtype == np.int8 and constant.quantization.scale.size == 1
         if op.kind == "TANH":
             assert (output.scale[0], output.zero_point[0]) == (1 / 128, 0)
         if op.kind in ("SOFTMAX", "LOGISTIC"):
             assert (output.scale[0], output.zero_point[0]) == (1 / 256, -128)
-        if op.kind in ("CONV_2D", "FULLY_CONNECTED"):
+        if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             weight, bias = (quantized.tensors[name] for name in op.inputs[1:])
             assert weight.data.dtype == np.int8 and bias.data.dtype == np.int32 and weight.gain is None
-            assert len(weight.quantization.scale) == (len(weight.data) if op.kind == "CONV_2D" else 1)
+            assert len(weight.quantization.scale) == (1 if op.kind == "FULLY_CONNECTED" else len(weight.data))
             assert weight.data.min() >= -127 and not weight.quantization.zero_point.any()
             np.testing.assert_allclose(bias.quantization.scale, source.scale * weight.quantization.scale, rtol=1e-6)
 
@@ -69,6 +72,64 @@ def test_a_fused_relu_spends_no_code_on_negative_values():
     quantized = quantize(graph, {"input": (-1, 1), "dense_1": (-5, 5.1)})
     assert quantized.tensors["dense_1"].quantization.zero_point[0] == -128
     assert quantized.tensors["dense_1"].quantization.scale[0] == np.float32(5.1 / 255)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_relu6_spends_no_code_beyond_0_and_6(fused):
+    net = graphs.Builder((1, 3))
+    x = net.dense(net.input, 2, activation=RELU6) if fused else net.relu6(net.input)
+    parameters = quantize(net.graph("relu6", x), {"input": (-1, 1), x: (-5, 50)}).tensors[x].quantization
+    assert (parameters.zero_point[0], parameters.scale[0]) == (-128, np.float32(6 / 255))
+
+
+@given(values=arrays.arrays(np.float32, (1, 3, 1, 2), elements=finite), kind=st.sampled_from(["add", "sub", "mul"]))
+def test_constants_of_sums_and_products_are_within_half_a_step(values, kind):
+    net = graphs.Builder((1, 3, 4, 2))
+    x = getattr(net, kind)(net.input, values)
+    constant = quantize(net.graph(kind, x), {"input": (-1, 1), x: (-1, 1)}).tensors[f"{x}.constant"]
+    scale, zero_point = constant.quantization.scale.astype(np.float64), constant.quantization.zero_point
+    assert np.all(np.abs((constant.data - zero_point) * scale - values) <= 0.501 * scale)
+    assert scale <= 1.0001 * max(np.ptp(np.append(values, 0)) / 255, 1e-30) or not values.any()
+
+
+def test_what_is_joined_shares_a_scale_over_all_ranges():
+    net = graphs.Builder((1, 4, 4, 2))
+    left = net.conv(net.input, 2, (1, 1))
+    pooled = net.average_pool(left, (2, 2))
+    right = net.conv(net.input, 2, (1, 1), stride=(2, 2), activation=NONE)
+    graph = net.graph("join", net.concatenation([pooled, right, net.slice(pooled, 0, 1)]))
+    ranges = {"input": (-1, 1), left: (-0.5, 3), right: (-1.5, 2)}
+    quantized = quantize(graph, ranges)
+    shared = quantized.tensors[graph.output].quantization
+    assert shared.scale[0] == np.float32(4.5 / 255)
+    for name in (left, pooled, right):
+        assert quantized.tensors[name].quantization is shared
+    assert quantized.tensors["input"].quantization is not shared
+
+
+def test_a_shared_scale_suits_the_kernel_of_whoever_needs_the_coarsest():
+    """The second convolution's sums come in steps that are far above the ranges of both: the first has to follow."""
+    net = graphs.Builder((1, 1, 1, 2))
+    weights = [np.full((2, 1, 1, 2), value, np.float32) for value in (1e-6, 1.0)]
+    parts = [net.conv(net.input, 2, (1, 1), weight=weight, activation=NONE) for weight in weights]
+    graph = net.graph("join", net.concatenation(parts))
+    quantized = quantize(graph, {"input": (-1, 1), **dict.fromkeys(parts, (-1e-6, 1e-6))})
+    shared = quantized.tensors[graph.output].quantization
+    assert all(quantized.tensors[name].quantization is shared for name in parts)
+    assert shared.scale[0] == quantized.tensors["conv_2.bias"].quantization.scale.max()
+
+
+def test_joined_tensors_of_prescribed_scales_are_joined_with_their_like_only():
+    net = graphs.Builder((1, 4))
+    x, y = net.tanh(net.input), net.tanh(net.dense(net.input, 3))
+    graph = net.graph("alike", net.concatenation([x, y]))
+    parameters = quantize(graph, {"input": (-1, 1), "dense_1": (0, 1)}).tensors[graph.output].quantization
+    assert (parameters.scale[0], parameters.zero_point[0]) == (1 / 128, 0)
+    for other in (net.input, "dense_1"):
+        graph = net.graph("unlike", net.concatenation([x, other]))
+        with pytest.raises(InputError, match=r"unlike: CONCATENATION of tanh_1, .*: some have a prescribed scale"):
+            quantize(graph, {"input": (-1, 1), "dense_1": (0, 1)})
+        net.ops.pop()
 
 
 @given(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import graphs
 import numpy as np
 import pytest
@@ -8,14 +10,14 @@ from hypothesis import strategies as st
 from litert import run_litert
 
 from edgeq.errors import InputError
-from edgeq.graph.ir import NONE, RELU, Graph
+from edgeq.graph.ir import NONE, RELU, RELU6, Graph, Quantization
 from edgeq.graph.quantize import observe, quantize
 from edgeq.graph.reference import dequantize_output, quantize_input, run
 
 sizes = st.integers(1, 6)
 margins = st.integers(0, 2)
 seeds = st.integers(0, 2**32 - 1)
-activations = st.sampled_from([NONE, RELU])
+activations = st.sampled_from([NONE, RELU, RELU6])
 
 
 @given(
@@ -41,9 +43,9 @@ def test_float_convolution_is_its_definition(input_size, kernel, stride, padding
     np.testing.assert_allclose(run(graph, x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", graphs.FLOAT_BUILDERS)
+@pytest.mark.parametrize("name", graphs.BUILDERS)
 def test_float_graphs_agree_with_litert(name):
-    graph = graphs.FLOAT_BUILDERS[name]()
+    graph = graphs.BUILDERS[name]()
     x = graphs.inputs(graph, 5)
     ours, theirs = run(graph, x, keep=True), run_litert(graph, x)
     for op in graph.ops:
@@ -79,18 +81,88 @@ def test_int8_convolution_equals_litert(input_size, channels, kernel, stride, pa
     )
 
 
+@given(
+    input_size=st.tuples(st.integers(4, 8), st.integers(4, 8), st.integers(1, 9)),
+    multiplier=st.integers(1, 3),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(margins, margins, margins, margins),
+    activation=activations,
+    seed=seeds,
+)
+def test_int8_depthwise_convolution_equals_litert(input_size, multiplier, kernel, stride, padding, activation, seed):
+    net = graphs.Builder((1, *input_size), seed)
+    channels = input_size[2] * multiplier
+    gain = net.gain(channels) * np.float32(10) ** net.rng.uniform(-2, 2, channels).astype(np.float32)
+    _assert_equals_litert(
+        net, net.depthwise(net.input, kernel, stride, padding, multiplier, activation, gain=gain), spread=1.5
+    )
+
+
 @given(depth=st.integers(1, 300), units=sizes, activation=activations, seed=seeds)
 def test_int8_dense_layer_equals_litert(depth, units, activation, seed):
     net = graphs.Builder((1, depth), seed)
     _assert_equals_litert(net, net.dense(net.input, units, activation), spread=1.5)
 
 
-@given(shape=st.tuples(sizes, sizes, sizes), activation=activations, seed=seeds)
-def test_int8_addition_equals_litert(shape, activation, seed):
+binary = st.sampled_from(["add", "sub", "mul"])
+
+
+@given(kind=binary, shape=st.tuples(sizes, sizes, sizes), activation=activations, seed=seeds)
+def test_int8_sums_and_products_equal_litert(kind, shape, activation, seed):
     net = graphs.Builder((1, *shape), seed)
     # Two branches, so that each side has a scale of its own.
     left, right = net.relu(net.input), net.relu(net.input)
-    _assert_equals_litert(net, net.add(left, right, activation), spread=2)
+    _assert_equals_litert(net, getattr(net, kind)(left, right, activation), spread=2)
+
+
+@given(kind=binary, shape=st.tuples(sizes, sizes, sizes), activation=activations, seed=seeds, data=st.data())
+def test_int8_sums_and_products_with_constants_equal_litert(kind, shape, activation, seed, data):
+    axes = [data.draw(st.sampled_from([1, size])) for size in (1, *shape)]
+    dropped = data.draw(st.integers(0, 4))  # constants may have fewer axes
+    net = graphs.Builder((1, *shape), seed)
+    constant = net.rng.standard_normal(axes[dropped:]) * 10 ** net.rng.uniform(-3, 3) + net.rng.uniform(-1, 1)
+    _assert_equals_litert(net, getattr(net, kind)(net.input, np.asarray(constant), activation), spread=2)
+
+
+@given(shape=st.tuples(sizes, sizes), channels=st.lists(sizes, min_size=2, max_size=5), seed=seeds, data=st.data())
+def test_int8_joins_and_slices_equal_litert(shape, channels, seed, data):
+    """What is joined has ranges of its own: one is prepared for all."""
+    net = graphs.Builder((1, *shape, max(channels)), seed)
+    parts = [net.conv(net.input, n, (1, 1), activation=NONE) for n in channels]
+    parts.append(net.max_pool(parts[0], (1, 1)))
+    begin = data.draw(st.integers(0, sum(channels)))
+    x = net.slice(net.concatenation(parts), begin, data.draw(st.integers(1, sum(channels) + channels[0] - begin)))
+    _assert_equals_litert(net, x, spread=2)
+
+
+@given(
+    kind=st.sampled_from(["conv", "depthwise", "dense", "add", "sub", "mul", "relu6"]),
+    scale=st.floats(0.01, 1),
+    zero_point=st.integers(-128, 127),
+    seed=seeds,
+)
+def test_int8_relu6_equals_litert_at_scales_that_others_chose(kind, scale, zero_point, seed):
+    """edgeq lets the codes end at 6; in other files 6 may lie anywhere among them."""
+    net = graphs.Builder((1, 4) if kind == "dense" else (1, 3, 3, 4), seed)
+    match kind:
+        case "conv":
+            x = net.conv(net.input, 5, (1, 1), activation=RELU6)
+        case "depthwise":
+            x = net.depthwise(net.input, (2, 2), activation=RELU6)
+        case "dense":
+            x = net.dense(net.input, 5, activation=RELU6)
+        case "relu6":
+            x = net.relu6(net.input)
+        case _:
+            x = getattr(net, kind)(net.input, net.relu(net.input), RELU6)
+    graph = net.graph(kind, x)
+    quantized = quantize(graph, {name: (-9.0, 9.0) for name, tensor in graph.tensors.items() if tensor.data is None})
+    parameters = Quantization(np.array([scale], np.float32), np.array([zero_point], np.int32))
+    output = replace(quantized.tensors[x], quantization=parameters)
+    quantized = replace(quantized, tensors={**quantized.tensors, x: output})
+    shape = (10, *quantized.tensors[net.input].shape[1:])
+    _assert_codes_equal(quantized, net.rng.integers(-128, 128, shape).astype(np.int8))
 
 
 @given(size=st.tuples(st.integers(1, 9), st.integers(1, 9), sizes), seed=seeds, data=st.data())
@@ -130,7 +202,7 @@ def test_int8_softmax_equals_litert_on_thousands_of_rows():
         _assert_codes_equal(graph, codes.astype(np.int8))
 
 
-@pytest.mark.parametrize("kind", ["tanh", "logistic", "relu"])
+@pytest.mark.parametrize("kind", ["tanh", "logistic", "relu", "relu6"])
 def test_int8_tables_equal_litert_for_all_codes(kind):
     rng = np.random.default_rng(0)
     for largest in 10 ** rng.uniform(-3, 3, 100):
@@ -159,20 +231,24 @@ def test_int8_sums_are_exact_beyond_float32():
 def test_ranges_too_narrow_for_the_kernels_are_widened():
     """Where one step of the sums is more than one code, kernels overflow, and ADD would end the process."""
     rng = np.random.default_rng(0)
-    for kind in ("conv", "dense", "mean", "relu", "add"):
+    for kind in ("conv", "depthwise", "dense", "mean", "relu", "relu6", "add", "sub", "mul", "factor"):
         net = graphs.Builder((1, 2, 2, 3))
         x = net.input
         match kind:
             case "conv":
                 x = net.conv(x, 2, (1, 1))
+            case "depthwise":
+                x = net.depthwise(x, (2, 1))
             case "dense":
                 x = net.dense(net.flatten(x), 2)
             case "mean":
                 x = net.mean(x, (1, 2))
-            case "relu":
-                x = net.relu(x)
-            case "add":
-                x = net.add(x, x)
+            case "factor":
+                x = net.mul(x, np.full(3, 1e5))
+            case "relu" | "relu6":
+                x = getattr(net, kind)(x)
+            case _:
+                x = getattr(net, kind)(x, x)
         graph = quantize(net.graph(kind, x), {"input": (-1e4, 1e4), x: (-1e-6, 1e-6)})
         _assert_codes_equal(graph, rng.integers(-128, 128, (20, 2, 2, 3)).astype(np.int8))
 

@@ -20,7 +20,6 @@ from edgeq.graph import from_tflite, ir, reference
 from edgeq.graph.quantize import observe, quantize
 
 NAMES = sorted(graphs.BUILDERS)
-FLOAT_NAMES = sorted(graphs.FLOAT_BUILDERS)
 
 
 def quantized(graph: ir.Graph) -> ir.Graph:
@@ -34,10 +33,10 @@ def litert(model: bytes, x: np.ndarray, resolver: OpResolverType = OpResolverTyp
     return np.concatenate([runner(input=one[None])["output"].copy() for one in x])
 
 
-@pytest.mark.parametrize("name", FLOAT_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("resolver", [OpResolverType.AUTO, OpResolverType.BUILTIN_REF], ids=["xnnpack", "reference"])
 def test_a_float_file_computes_what_torch_computes(name: str, resolver: OpResolverType) -> None:
-    graph = graphs.FLOAT_BUILDERS[name]()
+    graph = graphs.BUILDERS[name]()
     x = graphs.inputs(graph, 8)
     np.testing.assert_allclose(litert(to_tflite(graph), x, resolver), torch_run(graph, x), atol=2e-6)
 

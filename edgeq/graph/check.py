@@ -146,6 +146,8 @@ def _check_op(graph: ir.Graph, op: ir.Op, known: set[str]) -> None:
         fits = math.prod(inputs[0]) == math.prod(result) and inputs[0][:1] == result[:1]
     else:
         fits = output_shape(op, inputs) == result
+    if isinstance(op, _BINARY):  # Of one rank, so that a batch stays one; a constant doesn't enlarge what it meets.
+        fits &= result == inputs[0] if constants else len(inputs[0]) == len(inputs[1])
     if not fits:
         raise InputError(f"{where}: shape {result} does not follow from {', '.join(map(str, inputs))}")
 
@@ -163,10 +165,12 @@ def _check_types(graph: ir.Graph, op: ir.Op, where: str) -> None:
             continue
         if tensor.quantization is None:
             raise InputError(f"{where}: {name!r} has no quantization")
-        if tensor.data is None and tensor.quantization.scale.size != 1:
+        if (tensor.data is None or isinstance(op, _BINARY)) and tensor.quantization.scale.size != 1:
             raise InputError(f"{where}: {name!r} is quantized per channel: expected one scale")
     if activation == "int8" and isinstance(op, _WEIGHTED):
         _check_weights(op, tensors, where)
+    if activation == "int8" and isinstance(op, ir.Concatenation):
+        _check_join(op, tensors, where)
 
 
 def _check_weights(op: ir.Op, tensors: Mapping[str, ir.Tensor], where: str) -> None:
@@ -179,6 +183,16 @@ def _check_weights(op: ir.Op, tensors: Mapping[str, ir.Tensor], where: str) -> N
             f"{where}: weights with {weight.scale.size} scales on axis {weight.axis}: "
             "expected one a filter in convolutions, one in all in dense layers"
         )
+
+
+def _check_join(op: ir.Op, tensors: Mapping[str, ir.Tensor], where: str) -> None:
+    used = set()
+    for name in (*op.inputs, op.output):
+        quantization = tensors[name].quantization
+        assert quantization is not None
+        used.add((float(quantization.scale[0]), int(quantization.zero_point[0])))
+    if len(used) > 1:
+        raise InputError(f"{where}: joins codes of {len(used)} scales: expected one for inputs and output")
 
 
 def _need(fits: bool, op: ir.Op, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from edgeq.graph.ir import Conv2D, FullyConnected, Graph, Tensor
+from edgeq.graph.ir import Graph, Tensor
 from edgeq.graph.reference import constant
 
 _SLACK = 1e-3
@@ -17,7 +17,7 @@ _SLACK = 1e-3
 
 
 def weight_faults(float_graph: Graph, int8_graph: Graph) -> Iterator[str]:
-    """One line a weight or bias of the int8 graph that lies further than half a step from the float graph's.
+    """One line a constant of the int8 graph that lies further than half a step from the float graph's.
 
     The graphs have the same operators; where they don't, that is the only line.
     """
@@ -25,8 +25,8 @@ def weight_faults(float_graph: Graph, int8_graph: Graph) -> Iterator[str]:
         yield "it has other operators than the float file"
         return
     for op, exact in zip(int8_graph.ops, float_graph.ops, strict=True):
-        if isinstance(op, (Conv2D, FullyConnected)):
-            for name, exact_name in zip(op.inputs[1:], exact.inputs[1:], strict=True):
+        for name, exact_name in zip(op.inputs, exact.inputs, strict=True):
+            if int8_graph.tensors[name].data is not None:
                 yield from _fault(int8_graph.tensors[name], constant(float_graph.tensors[exact_name]))
 
 
@@ -48,8 +48,9 @@ def _fault(tensor: Tensor, exact: np.ndarray) -> Iterator[str]:
     if tensor.data.shape != exact.shape:
         yield f"{tensor.name} has shape {tensor.data.shape}, the float file {exact.shape}"
         return
-    step = tensor.quantization.scale.astype(np.float64).reshape(-1, *[1] * (exact.ndim - 1))
-    error = np.abs(tensor.data * step - exact)
+    shape = (-1, *[1] * (exact.ndim - 1)) if tensor.quantization.scale.size > 1 else ()
+    step = tensor.quantization.scale.astype(np.float64).reshape(shape)
+    error = np.abs((tensor.data - tensor.quantization.zero_point.reshape(shape)) * step - exact)
     allowed = step * (0.5 + _SLACK) + 1e-6 * np.abs(exact)
     if (error > allowed).any():
         worst = float((error / step).max())

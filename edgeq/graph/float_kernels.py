@@ -70,12 +70,8 @@ def depthwise_products(
     y = np.zeros((*patches.shape[:3], filters), x.dtype)
     for row in range(height):
         for column in range(width):
-            tap = (
-                np.repeat(patches[:, :, :, row, column], multiplier, axis=3)
-                if multiplier > 1
-                else (patches[:, :, :, row, column])
-            )
-            y += tap * weight[:, row, column, 0]
+            tap = patches[:, :, :, row, column]
+            y += (tap if multiplier == 1 else np.repeat(tap, multiplier, axis=3)) * weight[:, row, column, 0]
     return y
 
 
@@ -94,8 +90,12 @@ def pad(x: np.ndarray, padding: tuple[int, int, int, int], value: float) -> np.n
 
 
 def max_pool(op: MaxPool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    """The same on real values and on codes, as are the next three."""
+    """The same on real values and on codes, as are the next four."""
     return windows(x, op.window, op.stride).max(axis=(3, 4))
+
+
+def concatenation(op: Concatenation, tensors: Mapping[str, Tensor], *inputs: np.ndarray) -> np.ndarray:
+    return np.concatenate(inputs, axis=-1)
 
 
 def slice_channels(op: Slice, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -135,10 +135,6 @@ def _average_pool(op: AveragePool2D, tensors: Mapping[str, Tensor], x: np.ndarra
 
 def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     return x.mean(axis=op.axes)
-
-
-def _concatenation(op: Concatenation, tensors: Mapping[str, Tensor], *inputs: np.ndarray) -> np.ndarray:
-    return np.concatenate(inputs, axis=-1)
 
 
 def _add(op: Add, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -196,7 +192,7 @@ FLOAT_KERNELS: dict[type[Op], Kernel] = {
     Add: _add,
     Sub: _sub,
     Mul: _mul,
-    Concatenation: _concatenation,
+    Concatenation: concatenation,
     Slice: slice_channels,
     Relu: _relu,
     Relu6: _relu6,

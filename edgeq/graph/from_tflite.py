@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from dataclasses import replace
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,25 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgeq.errors import InputError
-from edgeq.graph import ir, model_file, tflite_format
+from edgeq.graph import ir, model_file, tflite_format, tflite_operators
 from edgeq.graph.check import check
 
 _MAX_RANK = 8
 _LONGEST_NAME = 60  # in an error
 _DTYPES = {number: name for name, number in tflite_format.TYPES.items()}
-_ACTIVATIONS = {number: name for name, number in tflite_format.ACTIVATIONS.items()}
 # What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, tables that are not there,
 # names that are no text.
-_DAMAGE = (struct.error, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_DAMAGE = (struct.error, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 def read(source: bytes | Path) -> ir.Graph:
-    """The graph in a .tflite file, given as bytes or as a path; constants are views of the file's bytes.
+    """The graph in a .tflite file, given as bytes or as a path; constants are views of them, or of the file.
 
     A file that `export.tflite` wrote comes back as a graph that gives the same bytes again (a PAD that was put before a
     convolution stays an operator). Raises InputError where the file can't be read, is damaged, or holds an operator,
     version, element type or shape that graph.ir doesn't have.
     """
-    name, data = ("TFLite bytes", source) if isinstance(source, bytes) else (str(source), model_file.content(source))
+    name, data = ("TFLite bytes", source) if isinstance(source, bytes) else (str(source), model_file.mapped(source))
     if len(data) < 8 or data[4:8] != tflite_format.FILE_IDENTIFIER:
         raise InputError(f"{name}: not a TFLite file (no TFL3 mark): expected what `edgeq export --tflite` writes")
     try:
@@ -45,7 +45,7 @@ def read(source: bytes | Path) -> ir.Graph:
 class _Reader:
     """One model's tables; every vector is held against the file's length before it is walked."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         self.data = data
         self.model = schema.Model.GetRootAs(data)
         if self.model.Version() != tflite_format.SCHEMA_VERSION:
@@ -63,11 +63,16 @@ class _Reader:
             raise InputError("tensors without a name, or two of one name: expected each to have its own")
         codes = [_kind(code) for code in self.items(self.model, "OperatorCodes")]
         ops = tuple(self.operator(table, codes) for table in self.items(self.subgraph, "Operators"))
+        depthwise = {op.inputs[1] for op in ops if isinstance(op, ir.DepthwiseConv2D)}
         source, result = self.single("Inputs"), self.single("Outputs")
         if source.data is not None or source.shape[:1] != (1,):
             raise InputError(f"input {source.name!r} of shape {source.shape}: expected a batch of 1")
         used = {source.name, *(name for op in ops for name in (*op.inputs, op.output))}
-        tensors = {name: tensor for name, tensor in by_name.items() if name in used}
+        tensors = {
+            name: _filters_first(tensor) if name in depthwise else tensor
+            for name, tensor in by_name.items()
+            if name in used
+        }
         name = _text(self.subgraph.Name())
         return ir.Graph(name, tensors, ops, source.name, result.name, self.metadata())
 
@@ -159,7 +164,7 @@ class _Reader:
         if indices.size == 0 or (indices < 0).any():
             raise InputError(f"{where}: an input is left out: expected weights, bias and the like to be there")
         inputs = [self.at(int(index)) for index in indices]
-        return _PARSERS.get(kind, _plain)(kind, inputs, result, _options(table, kind, where), where)
+        return tflite_operators.parse(kind, inputs, result, table, where)
 
     def metadata(self) -> dict[str, str]:
         for entry in self.items(self.model, "Metadata"):
@@ -171,123 +176,15 @@ class _Reader:
         return {}
 
 
-Parser = Callable[[str, list[ir.Tensor], ir.Tensor, Any, str], ir.Op]
-
-
-def _plain(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    return ir.OPS[kind](tuple(tensor.name for tensor in inputs), result.name)
-
-
-def _convolution(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    _one_of(where, "dilation", (options.DilationHFactor(), options.DilationWFactor()), [(1, 1)])
-    stride = (options.StrideH(), options.StrideW())
-    padding = _explicit_padding(where, inputs, options.Padding(), stride)
-    names = tuple(tensor.name for tensor in inputs)
-    return ir.Conv2D(names, result.name, stride, padding, _activation(options, where))
-
-
-def _dense(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    _one_of(where, "weights format", options.WeightsFormat(), [0])
-    return ir.FullyConnected(tuple(tensor.name for tensor in inputs), result.name, _activation(options, where))
-
-
-def _add(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    return ir.Add(tuple(tensor.name for tensor in inputs), result.name, _activation(options, where))
-
-
-def _pool(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    _one_of(where, "fused activation", _activation(options, where), [ir.NONE])
-    window, stride = (options.FilterHeight(), options.FilterWidth()), (options.StrideH(), options.StrideW())
-    if options.Padding() != schema.Padding.VALID:
-        sizes = inputs[0].shape[1:3]
-        if len(sizes) != 2 or min(stride) < 1 or any(map(any, map(tflite_format.same_padding, sizes, window, stride))):
-            raise InputError(f"{where}: pooling with padding: expected windows that lie inside the map")
-    return {"AVERAGE_POOL_2D": ir.AveragePool2D, "MAX_POOL_2D": ir.MaxPool2D}[kind](
-        (inputs[0].name,), result.name, window, stride
-    )
-
-
-def _reduce(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    _one_of(where, "keep_dims", bool(options.KeepDims()), [False])
-    rank = len(inputs[0].shape)
-    axes = tuple(int(axis) + rank * (axis < 0) for axis in _constant(where, "axes", inputs).ravel())
-    return {"MEAN": ir.Mean, "REDUCE_MAX": ir.ReduceMax}[kind]((inputs[0].name,), result.name, axes)
-
-
-def _reshape(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    return ir.Reshape((inputs[0].name,), result.name)
-
-
-def _softmax(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    _one_of(where, "beta", options.Beta(), [1.0])
-    return ir.Softmax((inputs[0].name,), result.name)
-
-
-def _pad(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    paddings = _constant(where, "paddings", inputs)
-    if paddings.shape != (4, 2) or paddings[[0, 3]].any():
-        raise InputError(f"{where}: paddings {paddings.tolist()}: expected rows and columns of an NHWC map only")
-    above, below, left, right = (int(n) for n in paddings[1:3].ravel())
-    return ir.Pad((inputs[0].name,), result.name, (above, below, left, right))
-
-
-_PARSERS: dict[str, Parser] = {
-    "CONV_2D": _convolution,
-    "FULLY_CONNECTED": _dense,
-    "ADD": _add,
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
-    "MEAN": _reduce,
-    "REDUCE_MAX": _reduce,
-    "RESHAPE": _reshape,
-    "SOFTMAX": _softmax,
-    "PAD": _pad,
-}
-
-
-def _options(table: Any, kind: str, where: str) -> Any:
-    """The operator's options table; None where its kind has none that matter."""
-    expected = tflite_format.OPTIONS.get(kind)
-    if expected is None:
-        return None
-    if table.BuiltinOptionsType() != getattr(schema.BuiltinOptions, expected):
-        found = tflite_format.name_of(schema.BuiltinOptions, table.BuiltinOptionsType())
-        raise InputError(f"{where}: options {found}: expected {expected}")
-    union = table.BuiltinOptions()
-    options = getattr(schema, expected)()
-    options.Init(union.Bytes, union.Pos)
-    return options
-
-
-def _explicit_padding(
-    where: str, inputs: list[ir.Tensor], rule: int, stride: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    if rule == schema.Padding.VALID:
-        return (0, 0, 0, 0)
-    if len(inputs) < 2 or any(len(tensor.shape) != 4 for tensor in inputs[:2]) or min(stride) < 1:
-        raise InputError(f"{where}: inputs or strides that are no convolution's")
-    sizes, kernel = inputs[0].shape[1:3], inputs[1].shape[1:3]
-    rows, columns = map(tflite_format.same_padding, sizes, kernel, stride)
-    return (*rows, *columns)
-
-
-def _activation(options: Any, where: str) -> str:
-    number = options.FusedActivationFunction()
-    if number not in _ACTIVATIONS:
-        found = tflite_format.name_of(schema.ActivationFunctionType, number)
-        raise InputError(f"{where}: fused activation {found}: expected NONE or RELU")
-    return _ACTIVATIONS[number]
-
-
-def _constant(where: str, what: str, inputs: list[ir.Tensor]) -> np.ndarray:
-    if len(inputs) != 2 or inputs[1].data is None or inputs[1].dtype != "int32":
-        raise InputError(f"{where}: {what} are not constant int32")
-    return inputs[1].data
-
-
-def _one_of(where: str, what: str, found: Any, expected: list[Any]) -> None:
-    if found not in expected:
-        raise InputError(f"{where}: {what} {found}: expected {' or '.join(map(str, expected))}")
+def _filters_first(weight: ir.Tensor) -> ir.Tensor:
+    """Depthwise weights, (1, height, width, out) in the file, as the graph has them: (out, height, width, 1)."""
+    if weight.data is None or len(weight.shape) != 4:
+        return weight  # which the graph's check refuses
+    quantization = weight.quantization
+    if quantization is not None and quantization.scale.size > 1:
+        quantization = replace(quantization, axis=0 if quantization.axis == 3 else 3)
+    data = weight.data.transpose(3, 1, 2, 0)
+    return replace(weight, shape=data.shape, data=data, quantization=quantization)
 
 
 def _kind(code: Any) -> tuple[str, int]:

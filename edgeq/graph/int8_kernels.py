@@ -20,29 +20,48 @@ from edgeq.graph.fixed_point import (
     rounding_divide_by_power_of_two,
     wrap,
 )
-from edgeq.graph.float_kernels import Kernel, conv_products, max_pool, pad, reduce_max, reshape, windows
+from edgeq.graph.float_kernels import (
+    Kernel,
+    concatenation,
+    conv_products,
+    depthwise_products,
+    max_pool,
+    pad,
+    reduce_max,
+    reshape,
+    slice_channels,
+    windows,
+)
 from edgeq.graph.ir import (
+    NONE,
     RELU,
+    RELU6,
     Add,
     AveragePool2D,
+    Concatenation,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
     Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Op,
     Pad,
     ReduceMax,
     Relu,
+    Relu6,
     Reshape,
+    Slice,
     Softmax,
+    Sub,
     Tanh,
     Tensor,
 )
 
 CODE_MIN, CODE_MAX = -128, 127
 
-ADD_LEFT_SHIFT = 20
+SUM_LEFT_SHIFT = 20
 SOFTMAX_DIFFERENCE_BITS = 5
 SOFTMAX_SUM_BITS = 12
 
@@ -60,16 +79,29 @@ def table(kind: type[Op], scale: float, zero_point: int, output_scale: float) ->
 
 def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Per output channel: accumulate in int32, rescale with double rounding."""
-    multiplier, shift = quantize_multiplier(_accumulator_scale(op, tensors) / _scale(tensors, op.output))
-    zero_point = _zero_point(tensors, op.output)
     dtype = _exact_dtype(weight)
     y = np.empty((len(x), *tensors[op.output].shape[1:]), np.int8)
     offset = x.astype(dtype) - _zero_point(tensors, op.inputs[0])
     for items, products in conv_products(offset, weight.astype(dtype), op.stride, op.padding):
-        sums = wrap(products.astype(np.int64) + bias)
-        scaled = multiply_by_quantized_multiplier(sums, multiplier, shift)
-        y[items] = _codes(scaled + zero_point, op.activation, zero_point)
+        y[items] = _rescaled(op, tensors, products, bias)
     return y
+
+
+def _depthwise(
+    op: DepthwiseConv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """As the convolution."""
+    dtype = _exact_dtype(weight)
+    offset = x.astype(dtype) - _zero_point(tensors, op.inputs[0])
+    return _rescaled(op, tensors, depthwise_products(offset, weight.astype(dtype), op.stride, op.padding), bias)
+
+
+def _rescaled(
+    op: Conv2D | DepthwiseConv2D, tensors: Mapping[str, Tensor], products: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    factor = quantize_multiplier(_accumulator_scale(op, tensors) / _scale(tensors, op.output))
+    scaled = multiply_by_quantized_multiplier(wrap(products.astype(np.int64) + bias), *factor)
+    return _output_codes(scaled, tensors[op.output], op.activation)
 
 
 def _dense(
@@ -77,11 +109,10 @@ def _dense(
 ) -> np.ndarray:
     """One scale for all: accumulate in int32, rescale in double precision with one rounding, half away from zero."""
     dtype = _exact_dtype(weight)
-    zero_point = _zero_point(tensors, op.output)
     products = (x.astype(dtype) - _zero_point(tensors, op.inputs[0])) @ weight.astype(dtype).T
     sums = wrap(products.astype(np.int64) + bias)
     scaled = _round_half_away(sums * (_accumulator_scale(op, tensors) / _scale(tensors, op.output)))
-    return _codes(scaled.astype(np.int64) + zero_point, op.activation, zero_point)
+    return _output_codes(scaled.astype(np.int64), tensors[op.output], op.activation)
 
 
 def _average_pool(op: AveragePool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -99,30 +130,37 @@ def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     halvings = count.bit_length() - 1
     multiplier, shift = (multiplier << halvings) // count, shift - halvings
     sums = wrap(x.sum(axis=op.axes, dtype=np.int64) - _zero_point(tensors, op.inputs[0]) * count)
-    scaled = multiply_by_quantized_multiplier(sums, multiplier, shift)
-    return _codes(scaled + _zero_point(tensors, op.output))
+    return _output_codes(multiply_by_quantized_multiplier(sums, multiplier, shift), tensors[op.output])
 
 
-def _add(op: Add, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _sum(op: Add | Sub, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Both inputs brought to twice the larger scale with 20 more bits, added, brought to the output's scale."""
     scales = [_scale(tensors, name) for name in op.inputs]
     common = 2 * max(scales)
     total = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.int64)
-    for codes, name, scale in zip((x, y), op.inputs, scales, strict=True):
-        widened = (codes.astype(np.int64) - _zero_point(tensors, name)) << ADD_LEFT_SHIFT
-        total += multiply_by_quantized_multiplier(widened, *quantize_multiplier(scale / common))
-    factor = quantize_multiplier(common / ((1 << ADD_LEFT_SHIFT) * _scale(tensors, op.output)))
-    zero_point = _zero_point(tensors, op.output)
-    return _codes(multiply_by_quantized_multiplier(total, *factor) + zero_point, op.activation, zero_point)
+    for codes, name, scale, sign in zip((x, y), op.inputs, scales, (1, -1 if isinstance(op, Sub) else 1), strict=True):
+        widened = (codes.astype(np.int64) - _zero_point(tensors, name)) << SUM_LEFT_SHIFT
+        total += sign * multiply_by_quantized_multiplier(widened, *quantize_multiplier(scale / common))
+    factor = quantize_multiplier(common / ((1 << SUM_LEFT_SHIFT) * _scale(tensors, op.output)))
+    return _output_codes(multiply_by_quantized_multiplier(total, *factor), tensors[op.output], op.activation)
 
 
-def _relu(op: Relu, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    """Rescaled with double rounding; the ratio of the scales is a float32, unlike everywhere else."""
+def _mul(op: Mul, tensors: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The factor that brings products to the output's scale is computed in float32."""
+    left, right = (
+        codes.astype(np.int64) - _zero_point(tensors, name) for codes, name in zip((x, y), op.inputs, strict=True)
+    )
+    scales = [np.float32(_scale(tensors, name)) for name in (*op.inputs, op.output)]
+    factor = quantize_multiplier(float(scales[0] * scales[1] / scales[2]))
+    return _output_codes(multiply_by_quantized_multiplier(left * right, *factor), tensors[op.output], op.activation)
+
+
+def _relu(op: Relu | Relu6, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """Rescaled with double rounding; the ratio of the scales is a float32, as in MUL alone."""
     ratio = float(np.float32(_scale(tensors, op.inputs[0])) / np.float32(_scale(tensors, op.output)))
-    zero_point = _zero_point(tensors, op.output)
     offset = x.astype(np.int64) - _zero_point(tensors, op.inputs[0])
     scaled = multiply_by_quantized_multiplier(offset, *quantize_multiplier(ratio))
-    return _codes(scaled + zero_point, RELU, zero_point)
+    return _output_codes(scaled, tensors[op.output], RELU if isinstance(op, Relu) else RELU6)
 
 
 def _lookup(op: Op, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -168,9 +206,20 @@ def _logistic(x: np.ndarray) -> np.ndarray:
     return np.float32(1) / (np.float32(1) + exponentials)
 
 
-def _codes(values: np.ndarray, activation: str = "none", zero_point: int = CODE_MIN) -> np.ndarray:
-    lowest = max(CODE_MIN, zero_point) if activation == RELU else CODE_MIN
-    return np.clip(values, lowest, CODE_MAX).astype(np.int8)
+def _output_codes(scaled: np.ndarray, output: Tensor, activation: str = NONE) -> np.ndarray:
+    """Codes of values in steps of the output's scale, clipped to what its activation lets through."""
+    parameters = output.quantization
+    assert parameters is not None
+    zero_point = int(parameters.zero_point[0])
+    lowest = CODE_MIN if activation == NONE else max(CODE_MIN, zero_point)
+    highest = CODE_MAX
+    if activation == RELU6:
+        highest = min(CODE_MAX, zero_point + int(_round_half_away(np.float32(6) / parameters.scale[0])))
+    return np.clip(scaled + zero_point, lowest, highest).astype(np.int8)
+
+
+def _codes(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, CODE_MIN, CODE_MAX).astype(np.int8)
 
 
 def _round_half_away(x: np.ndarray) -> np.ndarray:
@@ -203,13 +252,19 @@ def _exact_dtype(weight: np.ndarray) -> np.dtype:
 
 INT8_KERNELS: dict[type[Op], Kernel] = {
     Conv2D: _conv,
+    DepthwiseConv2D: _depthwise,
     FullyConnected: _dense,
     AveragePool2D: _average_pool,
     MaxPool2D: max_pool,
     Mean: _mean,
     ReduceMax: reduce_max,
-    Add: _add,
+    Add: _sum,
+    Sub: _sum,
+    Mul: _mul,
+    Concatenation: concatenation,
+    Slice: slice_channels,
     Relu: _relu,
+    Relu6: _relu,
     Tanh: _lookup,
     Logistic: _lookup,
     Softmax: _softmax,
