@@ -15,7 +15,7 @@ FLOORS = (
     ("lowering", "corpora", "manifest", "decision", "goldens"),
     ("bundle",),
     ("zoo", "training", "runtime", "fresh"),
-    ("classify", "verify", "inspection", "catalogue", "doctor"),
+    ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),
     ("export", "show"),
     ("model",),
     ("cli",),
@@ -23,10 +23,10 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH = {
-    "audio/frontend_torch.py", "lowering/building.py", "lowering/layers.py", "lowering/trace.py", "nets/arrays.py",
-    "nets/count.py", "nets/cpmobile.py", "nets/dcase.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py",
-    "nets/small.py", "runtime/torch_graph.py", "training/augment.py", "training/fit.py", "training/follow.py",
-    "training/trial.py",
+    "audio/frontend_torch.py", "compress/channels.py", "compress/prune.py", "lowering/building.py", "lowering/layers.py",
+    "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py", "nets/mobilenet.py",
+    "nets/panns.py", "nets/quaternion.py", "nets/small.py", "runtime/torch_graph.py", "training/augment.py",
+    "training/fit.py", "training/follow.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 
