@@ -79,6 +79,30 @@ def write_network(
     Its goldens gate INT8 on the SQNR of the logits: a network that decides nothing, or nothing about synthetic sounds,
     cannot agree on decisions. Raises InputError as `bundle.write` does.
     """
+    from edgeq.nets import arrays
+
+    ranges, answers = synthetic(network, architecture, frontend, name)
+    return bundle.write(
+        folder,
+        name=name,
+        architecture=architecture,
+        frontend=frontend,
+        labels=labels,
+        weights=arrays.weights(network),
+        ranges=ranges,
+        goldens=answers,
+        provenance=provenance,
+        licence=licence,
+    )
+
+
+def synthetic(
+    network: nn.Module, architecture: ArchitectureSpec, frontend: FrontendSpec, name: str
+) -> tuple[quantize.Ranges, Goldens]:
+    """Activation ranges of a network in evaluation mode, and goldens that gate on the SQNR, from synthetic sounds.
+
+    name: what the bar that shows how far it is calls the network.
+    """
     from edgeq.lowering.trace import lower
     from edgeq.nets import arrays
 
@@ -96,18 +120,7 @@ def write_network(
                 advance(len(sounds))
 
     ranges = quantize.observe(graph, observed())
-    return bundle.write(
-        folder,
-        name=name,
-        architecture=architecture,
-        frontend=frontend,
-        labels=labels,
-        weights=arrays.weights(network),
-        ranges=ranges,
-        goldens=Goldens(np.arange(COUNT, dtype=np.int64), np.stack(outputs).astype(np.float32), goldens.SQNR),
-        provenance=provenance,
-        licence=licence,
-    )
+    return ranges, Goldens(np.arange(COUNT, dtype=np.int64), np.stack(outputs).astype(np.float32), goldens.SQNR)
 
 
 def _sounds(frontend: FrontendSpec, count: int) -> Iterator[np.ndarray]:
