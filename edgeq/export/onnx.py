@@ -21,6 +21,8 @@ OPSET = 17
 IR_VERSION = 8  # what belongs to opset 17; every onnxruntime that this project supports reads it
 INPUT, OUTPUT, BATCH = "input", "output", "N"
 
+_SMALL = 1 << 16  # bytes: shapes, axes and the like are, which the checker has to know
+
 _ELEMENTWISE = {"RELU": "Relu", "RELU6": "Clip", "TANH": "Tanh", "LOGISTIC": "Sigmoid"}
 _ACTIVATIONS = {ir.RELU: "Relu", ir.RELU6: "Clip"}
 _BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}
@@ -37,9 +39,8 @@ def to_onnx(graph: ir.Graph) -> bytes:
     file = _File(graph)
     for op in graph.ops:
         _add_op(file, op)
-    model = file.pack()
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    onnx.checker.check_model(file.pack(weights=False), full_check=True)
+    return file.pack().SerializeToString(deterministic=True)
 
 
 class _File:
@@ -102,14 +103,21 @@ class _File:
         codes = self.node("QuantizeLinear", [value, scale, zero_point], f"{output}.codes")
         return self.node("DequantizeLinear", [codes, scale, zero_point], output)
 
-    def pack(self) -> onnx.ModelProto:
+    def pack(self, weights: bool = True) -> onnx.ModelProto:
+        """The model; without weights its large constants are inputs, so that a check needs no copies of them."""
         source, result = (self.graph.tensors[name] for name in (self.graph.input, self.graph.output))
+        constants = self.initializers.values()
+        kept = [one for one in constants if weights or one.ByteSize() <= _SMALL]
+        stated = [one for one in constants if not weights and one.ByteSize() > _SMALL]
         graph = helper.make_graph(
             self.nodes,
             self.graph.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [BATCH, *_nchw(source.shape)[1:]])],
+            [
+                helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [BATCH, *_nchw(source.shape)[1:]]),
+                *(helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in stated),
+            ],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, *_nchw(result.shape)[1:]])],
-            list(self.initializers.values()),
+            kept,
         )
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="edgeq")

@@ -7,6 +7,7 @@ always gives the same bytes: tensors, operator codes and buffers appear in the o
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -37,14 +38,19 @@ def to_tflite(graph: ir.Graph) -> bytes:
 
 
 class _Buffer(schema.BufferT):
-    """A buffer whose bytes start on an aligned address."""
+    """The bytes of a constant, made as they are packed, from an aligned address on; None stands for no data."""
+
+    def __init__(self, content: ir.Tensor | None) -> None:
+        super().__init__()
+        self.content = content
+        self.size = 0 if content is None else math.prod(content.shape) * np.dtype(content.dtype).itemsize
 
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 (the name that the schema classes call)
         data = None
-        if self.data is not None:
-            builder.StartVector(1, len(self.data), _ALIGNMENT)
-            builder.head -= len(self.data)
-            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+        if self.content is not None:
+            builder.StartVector(1, self.size, _ALIGNMENT)
+            builder.head -= self.size
+            memoryview(builder.Bytes)[builder.head : builder.head + self.size] = _value(self.content).view(np.uint8)
             data = builder.EndVector()
         schema.BufferStart(builder)
         if data is not None:
@@ -61,7 +67,7 @@ class _File:
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
         self.codes: dict[str, int] = {}
-        self.buffers = [_Buffer()]  # number 0 stands for "no data"
+        self.buffers = [_Buffer(None)]  # number 0, as the schema asks
 
     def tensor(self, tensor: ir.Tensor) -> int:
         """Index of the tensor, which is added when it is met for the first time."""
@@ -77,7 +83,7 @@ class _File:
         table.type = tflite_format.TYPES[tensor.dtype]
         if tensor.quantization is not None:
             table.quantization = _quantization(tensor.quantization)
-        table.buffer = 0 if tensor.data is None else self._buffer(_value(tensor).tobytes())
+        table.buffer = 0 if tensor.data is None else self._buffer(tensor)
         self.tensors.append(table)
         return len(self.tensors) - 1
 
@@ -103,17 +109,23 @@ class _File:
         model.subgraphs = [self._subgraph()]
         model.signatureDefs = [self._signature()]
         words = json.dumps(dict(self.graph.metadata), sort_keys=True, ensure_ascii=False)
-        model.metadata = [_metadata(tflite_format.METADATA_NAME, self._buffer(words.encode()))]
+        text = np.frombuffer(words.encode(), np.int8)
+        model.metadata = [_metadata(tflite_format.METADATA_NAME, self._buffer(ir.Tensor("", text.shape, "int8", text)))]
         model.buffers = self.buffers
-        builder = flatbuffers.Builder(sum(len(buffer.data or b"") for buffer in self.buffers) + 4096)
+        builder = flatbuffers.Builder(self._room())
         builder.Finish(model.Pack(builder), file_identifier=tflite_format.FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(memoryview(builder.Bytes)[builder.head :])
 
-    def _buffer(self, data: bytes) -> int:
-        buffer = _Buffer()
-        buffer.data = data
-        self.buffers.append(buffer)
+    def _buffer(self, content: ir.Tensor) -> int:
+        self.buffers.append(_Buffer(content))
         return len(self.buffers) - 1
+
+    def _room(self) -> int:
+        """About the file's size, rather more than less: where it does not suffice, the builder doubles it in a copy."""
+        quantization = [one.quantization for one in self.tensors if one.quantization is not None]
+        scales = sum(one.scale.nbytes + one.zeroPoint.nbytes for one in quantization)
+        tables = len(self.tensors) + len(self.operators) + len(self.buffers)
+        return sum(buffer.size + _ALIGNMENT for buffer in self.buffers) + scales + 512 * tables
 
     def _operator_code(self, kind: str) -> schema.OperatorCodeT:
         code = schema.OperatorCodeT()
@@ -237,8 +249,8 @@ def _options(op: ir.Op, result: ir.Tensor) -> object:
 
 
 def _value(tensor: ir.Tensor) -> np.ndarray:
-    """The constant as kernels read it: little-endian."""
-    return np.ascontiguousarray(constant(tensor), np.dtype(tensor.dtype).newbyteorder("<"))
+    """The constant as kernels read it: little-endian, in order."""
+    return np.ascontiguousarray(constant(tensor), np.dtype(tensor.dtype).newbyteorder("<")).reshape(-1)
 
 
 def _quantization(quantization: ir.Quantization) -> schema.QuantizationParametersT:

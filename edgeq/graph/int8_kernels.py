@@ -246,7 +246,7 @@ def _zero_point(tensors: Mapping[str, Tensor], name: str) -> int:
 
 def _exact_dtype(weight: np.ndarray) -> np.dtype:
     """float32 where no partial sum of weight * (code - zero_point) can reach 2^24."""
-    largest = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max(initial=0)
+    largest = np.abs(weight.astype(np.int16)).reshape(len(weight), -1).sum(axis=1, dtype=np.int64).max(initial=0)
     return np.dtype(np.float32 if largest * 255 < 1 << 24 else np.float64)
 
 

@@ -266,7 +266,7 @@ def _quantize_weights(graph: Graph, op: _Weighted, tensors: dict[str, Tensor]) -
         codes, scale = _filter_codes(weight, smallest)
     bias_scale = (input_scale * scale.astype(np.float64)).astype(np.float32)
     bias_codes = np.rint(bias_values / bias_scale).astype(np.int64)
-    largest = np.abs(bias_codes) + 255 * np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1)
+    largest = np.abs(bias_codes) + 255 * np.abs(codes).reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
     if largest.max(initial=0) >= 1 << 31:
         raise InputError(f"{graph.name}: {weight.name}: {codes[0].size} weights a filter can overflow int32 sums")
     tensors[weight.name] = replace(
@@ -285,14 +285,17 @@ def _filter_codes(weight: Tensor, smallest: np.ndarray) -> tuple[np.ndarray, np.
     assert weight.data is not None
     filters = weight.data.reshape(len(weight.data), -1).astype(np.float64)
     gain = np.ones(len(filters)) if weight.gain is None else weight.gain.astype(np.float64)
-    unfolded = (np.abs(filters).max(axis=1, initial=0) / 127).astype(np.float32)
+    peaks = np.maximum(filters.max(axis=1, initial=0), -filters.min(axis=1, initial=0))
+    unfolded = (peaks / 127).astype(np.float32)
     scale = (unfolded * np.abs(gain)).astype(np.float32)
     weak = scale < smallest
     scale[weak] = smallest[weak]
-    codes = np.empty_like(filters)
-    codes[~weak] = np.rint(filters[~weak] / unfolded[~weak, None]) * np.sign(gain[~weak, None])
-    codes[weak] = np.rint(filters[weak] * gain[weak, None] / scale[weak, None])
-    return _int8(codes).reshape(weight.data.shape), scale
+    # In place, since weights may be large: codes of the filters as trained, then their signs; the weak ones with gain.
+    filters *= np.where(weak, gain, 1)[:, None]
+    filters /= np.where(weak, scale, unfolded)[:, None]
+    np.rint(filters, out=filters)
+    filters *= np.where(weak, 1, np.sign(gain))[:, None]
+    return _int8(filters).reshape(weight.data.shape), scale
 
 
 def _dense_codes(weight: Tensor, smallest: float) -> tuple[np.ndarray, np.ndarray]:
