@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quaternion_graphs import qresnet
 from torch.nn import functional
 
 from edgeq.errors import InputError
@@ -65,27 +66,6 @@ def one_layer(
     bias = np.zeros(len(weight), np.float32) if bias is None else bias
     name = net.conv("input", len(weight), kernels.shape[3:], weight=weight, gain=gain, bias=bias, **options)
     return net.graph("one layer", name)
-
-
-def qresnet(seed: int = 0) -> ir.Graph:
-    """A stem, two residual blocks with pooled shortcuts of 1 x 1, one with none, and a head: QResNet's shape."""
-    net = graphs.Builder((1, 16, 12, 4), seed)
-
-    def convolution(x: str, channels: int, size: int = 3, activation: str = ir.RELU) -> str:
-        depth, pad = net.tensors[x].shape[-1], size // 2
-        weight, gain = net.hamilton(channels, depth, (size, size)), net.gain(channels)
-        return net.conv(x, channels, (size, size), (1, 1), (pad,) * 4, activation, weight, gain=gain)
-
-    x = net.average_pool(convolution(net.input, 8), (2, 2))
-    for channels, pooled in ((8, False), (16, True), (24, True)):
-        y = convolution(net.average_pool(x, (2, 2)) if pooled else x, channels)
-        y = convolution(y, channels, activation=ir.NONE)
-        if pooled:
-            x = convolution(net.average_pool(x, (2, 2)), channels, 1, ir.NONE)
-        x = net.add(y, x, activation=ir.RELU)
-    x = net.mean(x, (1,))
-    x = net.add(net.mean(x, (1,)), net.reduce_max(x, (1,)))
-    return net.graph("qresnet", net.softmax(net.dense(x, 5, activation=ir.NONE)))
 
 
 def convolution_macs(graph: ir.Graph) -> int:

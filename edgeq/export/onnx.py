@@ -7,6 +7,7 @@ no Transpose. One is written only around a RESHAPE that no order of columns can 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeq.errors import InputError
+from edgeq.export.compact import CompactKernels
 from edgeq.graph import ir
 from edgeq.graph.reference import constant
 
@@ -28,15 +30,18 @@ _ACTIVATIONS = {ir.RELU: "Relu", ir.RELU6: "Clip"}
 _BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}
 
 
-def to_onnx(graph: ir.Graph) -> bytes:
+def to_onnx(graph: ir.Graph, compact: bool = False) -> bytes:
     """The graph as an ONNX model: "input" (N, channels, height, width) float32 to "output" (N, classes) float32.
 
     The batch size N is free. A quantized graph keeps its codes, scales and zero points: weights int8 with a scale a
     filter, biases int32, every activation rounded to its codes. `graph.metadata` becomes the model's metadata_props.
-    Equal graphs give equal bytes. Raises InputError where an operator mixes channels in a way that has no NCHW form.
+    compact: quaternion weights of a float graph are stored once, see export.compact. Equal graphs give equal bytes.
+    Raises InputError where an operator mixes channels in a way that has no NCHW form, or a compact graph is quantized.
     Source: ONNX operators, opset 17.
     """
-    file = _File(graph)
+    if compact and graph.quantized:
+        raise InputError(f"{graph.name}: quantized: expected a float graph; INT8 weights have no compact form")
+    file = _File(graph, compact)
     for op in graph.ops:
         _add_op(file, op)
     onnx.checker.check_model(file.pack(weights=False), full_check=True)
@@ -46,8 +51,9 @@ def to_onnx(graph: ir.Graph) -> bytes:
 class _File:
     """The nodes and initializers of one model while they fill."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, compact: bool) -> None:
         self.graph = graph
+        self.compact = CompactKernels(self, graph) if compact else None
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         # Which ONNX value holds a tensor of the graph; and, where a map was flattened, which of the graph's columns
@@ -66,6 +72,15 @@ class _File:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.asarray(data, order="C"), name)
         return name
+
+    def kernel(self, name: str, arrange: Callable[[np.ndarray], np.ndarray]) -> str:
+        """The kernel of a layer; arrange puts its axes and columns into ONNX's order."""
+        tensor = self.graph.tensors[name]
+        if self.compact and tensor.data is not None:
+            value = self.compact.add(name, arrange(tensor.data), tensor.gain)
+            if value is not None:
+                return value
+        return self.weight(name, arrange(constant(tensor)))
 
     def weight(self, name: str, data: np.ndarray) -> str:
         """A constant tensor of the graph in ONNX's order of axes: codes become real numbers in the model."""
@@ -168,11 +183,11 @@ def _add_op(file: _File, op: ir.Op) -> None:
 
 def _add_convolution(file: _File, op: ir.Conv2D | ir.DepthwiseConv2D) -> None:
     x, weight, bias = op.inputs
-    kernel = constant(file.graph.tensors[weight]).transpose(0, 3, 1, 2)
-    inputs = [file.values[x], file.weight(weight, kernel), file.weight(bias, constant(file.graph.tensors[bias]))]
+    kernel = file.kernel(weight, lambda ohwi: ohwi.transpose(0, 3, 1, 2))
+    inputs = [file.values[x], kernel, file.weight(bias, constant(file.graph.tensors[bias]))]
     above, below, left, right = op.padding
     groups = {"group": file.graph.tensors[x].shape[3]} if isinstance(op, ir.DepthwiseConv2D) else {}
-    window = kernel.shape[2:]
+    window = file.graph.tensors[weight].shape[1:3]
     file.result(op, "Conv", inputs, kernel_shape=window, strides=op.stride, pads=(above, left, below, right), **groups)
 
 
@@ -190,10 +205,8 @@ def _operand(file: _File, name: str, rank: int) -> str:
 
 def _add_dense(file: _File, op: ir.FullyConnected) -> None:
     x, weight, bias = op.inputs
-    matrix = constant(file.graph.tensors[weight])
-    if x in file.columns:
-        matrix = matrix[:, file.columns[x]]
-    inputs = [file.values[x], file.weight(weight, matrix), file.weight(bias, constant(file.graph.tensors[bias]))]
+    matrix = file.kernel(weight, lambda rows: rows[:, file.columns[x]] if x in file.columns else rows)
+    inputs = [file.values[x], matrix, file.weight(bias, constant(file.graph.tensors[bias]))]
     file.result(op, "Gemm", inputs, transB=1)
 
 

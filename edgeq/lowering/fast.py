@@ -41,6 +41,10 @@ HADAMARD = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1
 CORRECTIONS = ((2, 0, 0), (-2, 3, 2), (-2, 1, 3), (-2, 2, 1))
 """What puts the signs of y_r, y_i, y_j and y_k right: a factor, which kernel, which component map it convolves."""
 
+PRODUCT_NAMES = ("m0", "m1", "m2", "m3")
+CORRECTION_NAMES = tuple(f"{factor}{COMPONENTS[kernel]}" for factor, kernel, _ in CORRECTIONS)
+"""What a fast layer's eight kernels are called behind its weight's name: conv_3.weight.m0, conv_3.weight.-2k."""
+
 _STREAMWISE = (ir.AveragePool2D, ir.MaxPool2D, ir.Mean, ir.ReduceMax, ir.Pad, ir.Relu, ir.Relu6, ir.Tanh, ir.Logistic)
 _BINARY = (ir.Add, ir.Sub, ir.Mul)
 
@@ -92,6 +96,30 @@ def product_kernels(kernels: np.ndarray) -> np.ndarray:
     return (np.tensordot(HADAMARD, kernels.astype(np.float64), axes=1) / 4).astype(kernels.dtype)
 
 
+def fast_layers(graph: ir.Graph) -> dict[str, np.ndarray]:
+    """The component kernels of the layers that a graph has in fast form, by the name of the layer's weight.
+
+    Each is (4, out/4, in/4, rows, columns), r, i, j, k, as trained: of eight kernels that are, to the last bit, what
+    `lower_fast` makes of such components.
+    """
+    weights = {
+        name: np.moveaxis(data, -1, 1)
+        for name, tensor in graph.tensors.items()
+        if (data := tensor.data) is not None and data.ndim == 4
+    }
+    layers = {}
+    for weight in (name.removesuffix(f".{PRODUCT_NAMES[0]}") for name in weights):
+        names = [f"{weight}.{part}" for part in (*PRODUCT_NAMES, *CORRECTION_NAMES)]
+        if all(name in weights for name in names):
+            products, corrections = np.split(np.stack([weights[name] for name in names]), 2)
+            components = np.empty_like(corrections)
+            for (factor, kernel, _), correction in zip(CORRECTIONS, corrections, strict=True):
+                components[kernel] = correction / factor
+            if np.array_equal(product_kernels(components), products):
+                layers[weight] = components
+    return layers
+
+
 class _Lowering:
     """Walks the graph once. Each of its tensors is here whole, under its own name, or as four streams, or both."""
 
@@ -126,15 +154,15 @@ class _Lowering:
         if x not in self.sums:
             self.sums[x] = self.hadamard(self.apart(x), f"{x}.u")
         products = [
-            self.convolution(op, f"m{n}", u, np.moveaxis(kernel, 1, -1))
-            for n, (u, kernel) in enumerate(zip(self.sums[x], product_kernels(kernels), strict=True))
+            self.convolution(op, name, u, np.moveaxis(kernel, 1, -1))
+            for name, u, kernel in zip(PRODUCT_NAMES, self.sums[x], product_kernels(kernels), strict=True)
         ]
         streams = []
         positive = self.hadamard(products, f"{op.output}.t")
         for n, (t, bias, gain) in enumerate(zip(positive, *self.quarters(op), strict=True)):
             factor, kernel, part = CORRECTIONS[n]
-            name, weights = f"{factor}{COMPONENTS[kernel]}", factor * np.moveaxis(kernels[kernel], 1, -1)
-            correction = self.convolution(op, name, self.apart(x)[part], weights, bias, gain)
+            weights = factor * np.moveaxis(kernels[kernel], 1, -1)
+            correction = self.convolution(op, CORRECTION_NAMES[n], self.apart(x)[part], weights, bias, gain)
             streams.append(self.corrected(op, n, t, correction, gain))
         return streams
 
