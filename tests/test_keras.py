@@ -40,7 +40,7 @@ def network(family: str, widths: tuple[int, ...], shape: tuple[int, int, int]) -
 
 
 GRAPHS = {
-    **{name: graphs.BUILDERS[name] for name in ("chain", "residual", "strided", "logistic", "quaternion")},
+    **{name: make for name, make in graphs.BUILDERS.items() if name not in ("mean_max", "streams")},
     "qcnn5": lambda: network("qcnn5", (8, 8, 12, 12, 16), (4, 32, 26)),
     "qdcase22": lambda: network("qdcase22", (8, 8, 8, 16), (4, 40, 51)),
 }
@@ -72,9 +72,10 @@ def test_both_files_hold_nearly_equal_codes_and_decide_alike(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-def test_a_float_file_computes_what_the_graph_does() -> None:
+@pytest.mark.parametrize("name", ["mean_max", "streams"])
+def test_a_float_file_computes_what_the_graph_does(name: str) -> None:
     pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed")
-    graph = graphs.mean_max()
+    graph = graphs.BUILDERS[name]()
     x = graphs.inputs(graph, 8)
     model = convert_with_tensorflow(graph, x, int8=False)
     np.testing.assert_allclose(litert(model, x), reference.run(graph, x), atol=2e-6)
@@ -89,6 +90,14 @@ def test_the_converters_file_takes_and_gives_int8() -> None:
     subgraph = model.subgraphs[0]
     types = {subgraph.tensors[index].type for index in (*subgraph.inputs, *subgraph.outputs)}
     assert types == {schema.TensorType.INT8}
+
+
+@pytest.mark.tensorflow
+def test_strides_that_tensorflow_lacks_are_refused() -> None:
+    pytest.importorskip("tensorflow", reason="the extra `tensorflow` is not installed")
+    net = graphs.Builder((1, 5, 5, 2))
+    with pytest.raises(InputError, match=r"depthwise_1: depthwise stride \(1, 2\)"):
+        to_keras(net.graph("strided", net.depthwise("input", (3, 3), (1, 2))))
 
 
 def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

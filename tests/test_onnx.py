@@ -127,6 +127,17 @@ def test_a_constant_that_operators_of_other_ranks_share_is_written_for_each() ->
     np.testing.assert_allclose(onnxruntime_run(to_onnx(graph), x), reference.run(graph, x), atol=2e-6)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_weights_that_the_check_leaves_out_are_in_the_model(int8: bool) -> None:
+    net = graphs.Builder((1, 300))
+    graph = net.graph("large", net.softmax(net.dense("input", 300, activation=ir.NONE)))
+    x = graphs.inputs(graph, 8)
+    expected = reference.run(graph, x)
+    model = to_onnx(quantized(graph) if int8 else graph)
+    np.testing.assert_allclose(onnxruntime_run(model, x), expected, atol=1e-2 if int8 else 1e-6)
+    assert [one.name for one in onnx.load_model_from_string(model).graph.input] == ["input"]
+
+
 def test_a_mean_over_channels_is_refused() -> None:
     net = graphs.Builder((1, 4, 6, 3))
     with pytest.raises(InputError, match="MEAN 'mean_1' over channels"):

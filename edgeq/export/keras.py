@@ -20,7 +20,8 @@ from edgeq.graph.reference import constant
 def to_keras(graph: ir.Graph) -> Any:
     """The float graph as a Keras model of batch 1, NHWC, with batch norm folded as in the graph.
 
-    Raises InputError where TensorFlow is absent or the graph is quantized.
+    Raises InputError where TensorFlow is absent, the graph is quantized, or a depthwise convolution strides further
+    over rows than over columns, which TensorFlow doesn't have.
     """
     if graph.quantized:
         raise InputError(f"{graph.name}: quantized: expected a float graph, which TensorFlow quantizes its own way")
@@ -28,13 +29,17 @@ def to_keras(graph: ir.Graph) -> Any:
     source = keras.Input(graph.tensors[graph.input].shape[1:], batch_size=1, name="input")
     values = {graph.input: source}
     for op in graph.ops:
-        values[op.output] = _apply(keras, graph, op, [values[name] for name in op.inputs if name in values])
+        inputs = [values[name] if name in values else constant(graph.tensors[name]) for name in op.inputs]
+        values[op.output] = _apply(keras, graph, op, inputs)
     model = keras.Model(source, values[graph.output], name="edgeq")
     for op in graph.ops:
-        if isinstance(op, (ir.Conv2D, ir.FullyConnected)):
+        if isinstance(op, (ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected)):
             weight, bias = (constant(graph.tensors[name]) for name in op.inputs[1:])
-            axes = (1, 2, 3, 0) if weight.ndim == 4 else (1, 0)
-            model.get_layer(_layer_name(op)).set_weights([weight.transpose(axes), bias])
+            weight = weight.transpose((1, 2, 3, 0) if weight.ndim == 4 else (1, 0))
+            if isinstance(op, ir.DepthwiseConv2D):
+                channels = graph.tensors[op.inputs[0]].shape[3]
+                weight = weight.reshape(*weight.shape[:2], channels, -1)
+            model.get_layer(_layer_name(op)).set_weights([weight, bias])
     return model
 
 
@@ -79,6 +84,8 @@ def _apply(keras: Any, graph: ir.Graph, op: ir.Op, inputs: list[Any]) -> Any:
                 x = layers.ZeroPadding2D((op.padding[:2], op.padding[2:]), name=f"{name}_padded")(x)
             channels, *kernel, _ = graph.tensors[op.inputs[1]].shape
             return layers.Conv2D(channels, kernel, op.stride, activation=_activation(op), name=name)(x)
+        case ir.DepthwiseConv2D():
+            return _apply_depthwise(layers, graph, op, inputs[0])
         case ir.FullyConnected():
             return layers.Dense(graph.tensors[op.output].shape[1], _activation(op), name=name)(inputs[0])
         case ir.AveragePool2D():
@@ -89,19 +96,37 @@ def _apply(keras: Any, graph: ir.Graph, op: ir.Op, inputs: list[Any]) -> Any:
             return keras.ops.mean(inputs[0], axis=op.axes)
         case ir.ReduceMax():
             return keras.ops.max(inputs[0], axis=op.axes)
-        case ir.Add():
-            total = layers.Add(name=name)(inputs)
-            return layers.ReLU()(total) if op.activation == ir.RELU else total
+        case ir.Add() | ir.Sub() | ir.Mul():
+            compute = {"ADD": keras.ops.add, "SUB": keras.ops.subtract, "MUL": keras.ops.multiply}[op.kind]
+            result = compute(*inputs)
+            return result if op.activation == ir.NONE else layers.Activation(op.activation)(result)
+        case ir.Concatenation():
+            return layers.Concatenate(name=name)(inputs)
+        case ir.Slice():
+            return inputs[0][..., op.begin : op.begin + op.size]
         case ir.Reshape():
             return layers.Reshape(graph.tensors[op.output].shape[1:], name=name)(inputs[0])
         case ir.Pad():
             return layers.ZeroPadding2D((op.padding[:2], op.padding[2:]), name=name)(inputs[0])
-    function = {"RELU": "relu", "TANH": "tanh", "LOGISTIC": "sigmoid", "SOFTMAX": "softmax"}[op.kind]
+    function = {"RELU": "relu", "RELU6": "relu6", "TANH": "tanh", "LOGISTIC": "sigmoid", "SOFTMAX": "softmax"}[op.kind]
     return layers.Activation(function, name=name)(inputs[0])
 
 
-def _activation(op: ir.Conv2D | ir.FullyConnected) -> str | None:
-    return "relu" if op.activation == ir.RELU else None
+def _apply_depthwise(layers: Any, graph: ir.Graph, op: ir.DepthwiseConv2D, x: Any) -> Any:
+    if op.stride[0] != op.stride[1]:
+        raise InputError(f"{graph.name}: {op.output}: depthwise stride {op.stride}: TensorFlow has only equal ones")
+    name = _layer_name(op)
+    if any(op.padding):
+        x = layers.ZeroPadding2D((op.padding[:2], op.padding[2:]), name=f"{name}_padded")(x)
+    filters, *kernel, _ = graph.tensors[op.inputs[1]].shape
+    multiplier = filters // graph.tensors[op.inputs[0]].shape[3]
+    return layers.DepthwiseConv2D(
+        kernel, op.stride, depth_multiplier=multiplier, activation=_activation(op), name=name
+    )(x)
+
+
+def _activation(op: ir.Conv2D | ir.DepthwiseConv2D | ir.FullyConnected) -> str | None:
+    return None if op.activation == ir.NONE else op.activation
 
 
 def _layer_name(op: ir.Op) -> str:
