@@ -320,8 +320,8 @@ others, is counted without front end and with its classifier replaced; its count
 """
 
 TRANSFERS_NOTE = """Not reproduced: QResNet38 on ESC-50 repeats AudioSet's parameters; 18.88 G on GTZAN is probably a
-slip for 18.80; 13.75 M on RAVDESS is 13.757 M, without the new head, cut off; CNN14's parameters are rounded coarsely, and
-its 10.52 G is 0.01 too much.
+slip for 18.80; 13.75 M on RAVDESS is 13.757 M, without the new head, cut off; CNN14's parameters are rounded coarsely,
+and its 10.52 G is 0.01 too much.
 
 ## The DCASE 2022 paper
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_thops_rule(name: str, total: int) -> None:
 def test_quaternion_torchinfo_in_closed_form() -> None:
     # The sum that reproduces the printed figures, over the kernels of QCNN14 written out: weights x outputs.
     widths = (4, 64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024, 2048, 2048)
-    convolutions = sum(9 * before * after // 4 * after for before, after in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * before * after // 4 * after for before, after in pairwise(widths))
     hidden, classifier = 2048 * 2048 // 4 * 2048 + 2048, 2049 * 527
     norms, stft = 2 * sum(widths[1:]) + 2 * 64, 2 * 513 * 1024 * 1001
     found = published_counts.counted("qcnn14")
