@@ -140,6 +140,45 @@ def train_command(
     present(result, "training", as_json)
 
 
+@commands.command("prune", short_help="Remove a model's least important filters.")
+@click.argument("model")
+@click.option("--method", required=True, help="l1, geometric-median, operator-norm, similarity or random.")
+@click.option(
+    "--ratio", type=float, help="Part of its filters that a layer loses, below 1.  [similarity finds its own]"
+)
+@click.option(
+    "--sites",
+    multiple=True,
+    help="Layers by name, with commas; NAME=RATIO for one of its own, `paper` for the papers'.  [default: every "
+    "convolution]",
+)
+@click.option("--round-to", default=1, type=click.IntRange(min=1), help="Round kept channels up to a multiple.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="What random draws from.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>-pruned]"
+)
+@json_option
+def prune_command(
+    model: str,
+    method: str,
+    ratio: float | None,
+    sites: tuple[str, ...],
+    round_to: int,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Remove the least important filters of MODEL (zoo name, bundle folder, architecture) for good.
+
+    Writes a smaller bundle, which has yet to be trained on.
+    """
+    from edgeq.compress import pruned
+
+    names = [name.strip() for listed in sites for name in listed.split(",")]
+    result = pruned.run(model, output, method=method, ratio=ratio, sites=names, round_to=round_to, seed=seed)
+    present(result.to_json(), "pruning", as_json)
+
+
 @commands.command("export", short_help="Export MODEL for runtimes and devices, verified.")
 @click.argument("model")
 @click.option("--onnx", is_flag=True, help="Write ONNX.")

@@ -65,6 +65,26 @@ def training(result: Value) -> None:
         console.print(f"[dim]next:[/] edgeq export {escape(str(result['bundle']))} --int8", soft_wrap=True)
 
 
+def pruning(result: Value) -> None:
+    """What each layer has become, and the totals, before and after."""
+    table = _table("layer", ">channels", ">parameters", ">MACs", title=escape(result["name"]))
+    for layer in result["layers"]:
+        table.add_row(layer["name"], *(_change(*layer[key]) for key in ("channels", "parameters", "macs")))
+    console = _console()
+    console.print(table)
+    sums = Table.grid(padding=(0, 2))
+    sums.add_column()
+    sums.add_column(justify="right")
+    before, after = result["before"], result
+    for key in ("with_statistics", "stored", "lowered"):
+        name = f"parameters, {key.replace('_', ' ')}"
+        sums.add_row(name, _change(before["parameters"][key], after["parameters"][key], share=True))
+    sums.add_row("MACs of one inference", _change(before["macs"]["network"], after["macs"]["network"], share=True))
+    console.print(sums)
+    console.print(f"\n[green]wrote[/] {escape(result['bundle'])}; its accuracy is yet to be measured", soft_wrap=True)
+    console.print(f"[dim]next:[/] edgeq export {escape(result['bundle'])} --int8", soft_wrap=True)
+
+
 def exported(result: Value) -> None:
     """The files, the verdict of the gate, and what firmware needs to know."""
     verification(result["verify"])
@@ -142,6 +162,13 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def _count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def _change(before: int, after: int, share: bool = False) -> str:
+    """A count before and after, and with `share` how much of it is gone."""
+    if before == after:
+        return f"{after:,}"
+    return f"{before:,} -> {after:,}" + (f"  [dim]-{1 - after / before:.1%}[/]" if share else "")
 
 
 def _bytes(value: int | None) -> str:
