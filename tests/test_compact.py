@@ -13,7 +13,7 @@ import quaternion_graphs
 
 from edgeq.errors import InputError
 from edgeq.export.onnx import to_onnx
-from edgeq.graph import ir, quantize
+from edgeq.graph import from_onnx, ir, quantize
 from edgeq.lowering.block import block_kernel
 from edgeq.lowering.fast import STYLES, fast_layers, lower_fast, quaternion_layers
 
@@ -68,6 +68,16 @@ def test_a_runtime_folds_everything_as_it_loads(name: str, tmp_path: Path) -> No
     constants = {one.name for one in compact.initializer}
     kernels = [node.input[1] for node in compact.node if node.op_type in ("Conv", "Gemm")]
     assert len(kernels) > 2 and constants >= set(kernels)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_reading_expands(name: str) -> None:
+    graph = GRAPHS[name]()
+    expanded, compact = (from_onnx.read(to_onnx(graph, compact)) for compact in (False, True))
+    assert compact.ops == expanded.ops and list(compact.tensors) == list(expanded.tensors)
+    for tensor, whole in zip(compact.tensors.values(), expanded.tensors.values(), strict=True):
+        if whole.data is not None:
+            np.testing.assert_allclose(tensor.data, whole.data, rtol=1e-6, atol=1e-7)
 
 
 def test_components_are_stored_once() -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.graph import ir, model_file
 from edgeq.graph.check import check
+from edgeq.graph.onnx_folding import FOLDABLE
 from edgeq.graph.onnx_operators import COMMUTATIVE, OPERATORS
 from edgeq.graph.onnx_reading import Reading, UnsupportedError
 
@@ -84,7 +85,12 @@ def _graph(model: onnx.ModelProto) -> ir.Graph:
 
 def _read_node(graph: Reading, node: onnx.NodeProto) -> None:
     where = f"node {node.name or (node.output[0] if node.output else '')!r} ({node.op_type})"
-    operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    standard = node.domain in ("", "ai.onnx")
+    if standard and node.op_type in FOLDABLE and all(name in graph.constants for name in node.input):
+        with naming(where):
+            graph.fold(node)
+        return
+    operator = OPERATORS.get(node.op_type) if standard else None
     if operator is None:
         raise UnsupportedError(f"{where}: not supported; supported are {', '.join(OPERATORS)}")
     attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}

@@ -13,6 +13,10 @@ from onnx import numpy_helper
 from edgeq.errors import InputError
 from edgeq.graph import ir
 from edgeq.graph.check import LARGEST_TENSOR, output_shape
+from edgeq.graph.onnx_folding import fold
+
+MOST_FOLDED = 4 * LARGEST_TENSOR
+"""Elements that folding reads in all: a compact file of four times the largest network of the papers stays below."""
 
 
 class UnsupportedError(InputError):
@@ -40,6 +44,7 @@ class Reading:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+        self.constants: dict[str, onnx.TensorProto | np.ndarray]
         self.constants = {one.name: one for one in model.graph.initializer}
         used = [name for node in model.graph.node for name in node.input]
         self.uses = Counter([*used, *(one.name for one in model.graph.output)])
@@ -47,6 +52,7 @@ class Reading:
         self.ops: dict[str, ir.Op] = {}
         self.values: dict[str, Value] = {}
         self._names: Counter[str] = Counter()
+        self._folded = 0
 
     def name(self, stem: str) -> str:
         """The next name of a kind: conv_1, conv_2, ..."""
@@ -71,6 +77,24 @@ class Reading:
         self.tensors[name] = ir.Tensor(name, data.shape, data=np.ascontiguousarray(data))
         return name
 
+    def fold(self, node: onnx.NodeProto) -> None:
+        """Compute a node whose inputs are all constants; those that nothing else reads are let go.
+
+        Raises InputError where they are not float32, or folding grows out of proportion.
+        """
+        inputs = [self._array(name) for name in node.input]
+        self._folded += sum(one.size for one in inputs)
+        if self._folded > MOST_FOLDED:
+            raise InputError(
+                f"constants to compute of more than {MOST_FOLDED} elements in all: not a network's weights"
+            )
+        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        self.constants[node.output[0]] = fold(node.op_type, inputs, **attributes)
+        for name in node.input:
+            self.uses[name] -= 1
+            if not self.uses[name]:
+                del self.constants[name]
+
     def floats(self, name: str, rank: int | None = None) -> np.ndarray:
         """A constant of the model, float32 of so many axes. Raises InputError where it is anything else."""
         array = self._array(name)
@@ -92,6 +116,8 @@ class Reading:
         tensor = self.constants.get(name)
         if tensor is None:
             raise UnsupportedError(f"{name!r} is not constant: expected weights, shapes and axes in the file")
+        if isinstance(tensor, np.ndarray):
+            return tensor
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise InputError(f"{name!r} lies in a file of its own: expected weights inside the model")
         return numpy_helper.to_array(tensor)
