@@ -371,6 +371,11 @@ class Sorted(Twice):
         return self.classifier(self.second(self.first(x)).mean(dim=(2, 3)).flip(1))
 
 
+class Whole(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.second(self.first(x)).mean(dim=(2, 3)) * x.mean())
+
+
 @pytest.fixture
 def custom(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[nn.Module, ArchitectureSpec]]:
     def make(kind: type[nn.Module], *widths: int) -> tuple[nn.Module, ArchitectureSpec]:
@@ -414,7 +419,10 @@ def test_a_family_that_has_one_width_for_two_layers_is_told(custom: Any) -> None
     )
 
 
-@pytest.mark.parametrize(("kind", "message"), [(Again, "second: called twice"), (Sorted, "flip: pruning does not")])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(Again, "second: called twice"), (Sorted, "flip: pruning does not"), (Whole, "mean_1: .* expected channels")],
+)
 def test_what_channels_cannot_be_followed_through_is_named(custom: Any, kind: type[nn.Module], message: str) -> None:
     network, spec = custom(kind, 6)
     with pytest.raises(InputError, match=message):

@@ -28,8 +28,6 @@ from edgeq.nets.panns import MelBatchNorm
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 from edgeq.nets.spec import ArchitectureSpec
 
-Layer = nn.Conv2d | QuaternionConv2d | nn.Linear | QuaternionLinear
-
 
 @dataclass(frozen=True, eq=False)
 class Channels:
@@ -131,7 +129,7 @@ class _Walk:
 
     def reduce(self, node: fx.Node) -> np.ndarray:
         before, after = _shape(node.all_input_nodes[0]), _shape(node)
-        axes: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+        axes: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         if any(axis % len(before) < 2 for axis in ((axes,) if isinstance(axes, int) else axes)):
             raise InputError(f"{self.spec.family}: {node.name}: {before} to {after}: expected channels to stay")
         return self._input(node)
