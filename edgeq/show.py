@@ -22,13 +22,14 @@ def models(rows: Sequence[Value]) -> None:
     for kind, heading in (("zoo", "zoo"), ("architecture", "architectures")):
         table.add_row(f"[bold]{heading}[/]")
         for row in (row for row in rows if row["kind"] == kind):
-            counts = (_count(row[key]) for key in ("stored", "lowered", "macs"))
+            counts = (_short(row[key]) for key in ("stored", "lowered", "macs"))
             table.add_row(f"  {row['name']}", *counts, _bytes(row.get("int8_bytes")), _spread(row.get("accuracy")))
         table.add_section()
     console = _console()
     console.print(table)
     console.print("[dim]stored: each quaternion component once; lowered: as real convolutions[/]")
     console.print("[dim]MACs: of one inference; accuracy: cross-validated, INT8, 95 % over clips[/]")
+    console.print("[dim]qcnn14-p50 and its like: half of the filters pruned, in the layers that the paper names[/]")
 
 
 def inspection(report: Value) -> None:
@@ -169,6 +170,13 @@ def _change(before: int, after: int, share: bool = False) -> str:
     if before == after:
         return f"{after:,}"
     return f"{before:,} -> {after:,}" + (f"  [dim]-{1 - after / before:.1%}[/]" if share else "")
+
+
+def _short(value: int | None) -> str:
+    """A count in at most ten characters, so that a table of them fits 80 columns: exact below 10 millions."""
+    if value is None or value < 10_000_000:
+        return _count(value)
+    return f"{value / 1e9:,.2f} G" if value >= 1_000_000_000 else f"{value / 1e6:.1f} M"
 
 
 def _bytes(value: int | None) -> str:

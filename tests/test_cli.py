@@ -347,10 +347,14 @@ def test_names_of_models_are_whole_in_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accuracy = {"mean": 0.928, "low": 0.901, "high": 0.955, "seeds": 3}
-    counts = {"stored": 102_746, "lowered": 102_746, "macs": 10_175_424, "int8_bytes": 115_600}
+    counts = {"stored": 102_746, "lowered": 102_746, "macs": 9_999_999, "int8_bytes": 115_600}
     row = {"name": "esc10-qdcase22", "kind": "zoo", "accuracy": accuracy, **counts}
-    monkeypatch.setattr("edgeq.catalogue.listing", lambda: [row])
+    large = {"name": "resnet38-4ch", "kind": "architecture", "stored": 73_772_303, "lowered": 73_772_303}
+    monkeypatch.setattr("edgeq.catalogue.listing", lambda: [row, {**large, "macs": 23_501_780_992}])
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = edgeq(capsys, "models")
+    assert "…" not in out
     [line] = [line for line in out.splitlines() if "esc10-qdcase22" in line]
-    assert line.rstrip().endswith("92.8% ±2.7%")
+    assert "9,999,999" in line and line.rstrip().endswith("92.8% ±2.7%")
+    [line] = [line for line in out.splitlines() if "resnet38-4ch" in line]
+    assert line.split() == ["resnet38-4ch", "73.8", "M", "73.8", "M", "23.50", "G"]
