@@ -13,19 +13,20 @@ MOST_CELLS = 1 << 18
 """Mels times frames of the windows taken at once: four windows of 10 s, of which CNN14's first layers keep 130 MB."""
 
 
-def batch_size(mels: int, frames: int) -> int:
-    """Windows of that size to take at once, 1 to MOST.
+def batch_size(mels: int, frames: int, keep: bool = False) -> int:
+    """Windows of that size to take at once, 1 to MOST; keep: a quarter as many, for work that keeps every activation.
 
     Components don't count: behind the first layer a map is as many channels deep whatever the input has.
     """
-    return min(MOST, max(1, MOST_CELLS // (mels * frames)))
+    most = min(MOST, max(1, MOST_CELLS // (mels * frames)))
+    return max(1, most // 4) if keep else most
 
 
-def batches(features: np.ndarray) -> Iterator[np.ndarray]:
+def batches(features: np.ndarray, keep: bool = False) -> Iterator[np.ndarray]:
     """Windows in turn, as many at once as `batch_size` says.
 
     features: (n, components, mels, frames), n from 0. Gives views of it; none where n is 0.
     """
-    step = batch_size(*features.shape[2:])
+    step = batch_size(*features.shape[2:], keep)
     for start in range(0, len(features), step):
         yield features[start : start + step]

@@ -108,7 +108,7 @@ def synthetic(
 
     graph = lower(network, architecture)
     outputs: list[np.ndarray] = []
-    few, step = _few(frontend), max(1, _batch(frontend) // 4)  # less at a time: every activation is held
+    few, step = _few(frontend), batch_size(frontend.n_mels, frontend.window_frames, keep=True)
 
     def observed() -> Iterator[np.ndarray]:
         """Windows to observe ranges on; the network's answers are noted as they pass, to these and to the others."""

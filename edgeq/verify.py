@@ -329,7 +329,7 @@ def _layers(opened: Bundle, inputs: np.ndarray) -> tuple[tuple[LayerResult, ...]
     with progress(f"{opened.name}: layers", count) as advance:
 
         def seen() -> Iterator[np.ndarray]:
-            for batch in batches(inputs[:count]):
+            for batch in batches(inputs[:count], keep=True):
                 yield np.moveaxis(batch, 1, -1)
                 advance(len(batch))
 

@@ -13,6 +13,11 @@ def test_a_batch_is_bounded_in_number_and_in_size(mels, frames):
     assert count == MOST or (count + 1) * mels * frames > MOST_CELLS
 
 
+@given(mels=st.integers(1, 2000), frames=st.integers(1, 4000))
+def test_where_every_activation_is_kept_fewer_are_taken(mels, frames):
+    assert batch_size(mels, frames, keep=True) == max(1, batch_size(mels, frames) // 4)
+
+
 def test_small_windows_are_taken_many_at_once_and_long_ones_few():
     assert batch_size(40, 51) == 64
     assert batch_size(64, 1001) == 4
