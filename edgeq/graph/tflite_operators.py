@@ -43,7 +43,9 @@ def _dense(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, 
 
 
 def _binary(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
-    if kind != "SUB" and inputs[0].data is not None:
+    if inputs[0].data is not None:
+        if kind == "SUB":
+            raise InputError(f"{where}: subtracts from a constant: expected the constant second")
         inputs = inputs[::-1]  # The graph has a constant second.
     found = {"ADD": ir.Add, "SUB": ir.Sub, "MUL": ir.Mul}[kind]
     return found(tuple(tensor.name for tensor in inputs), result.name, _activation(options, where))
