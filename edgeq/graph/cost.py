@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeq.graph.ir import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Op
+from edgeq.graph.ir import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mul, Op
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ def layers(graph: Graph) -> list[Layer]:
         Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))
         for op in graph.ops
     ]
+
+
+def multiplies(graph: Graph) -> int:
+    """Multiplications that a graph does on one window: those of its MACs, and one for each number that a MUL gives."""
+    products = (math.prod(graph.tensors[op.output].shape) for op in graph.ops if isinstance(op, Mul))
+    return sum(layer.macs for layer in layers(graph)) + sum(products)
 
 
 def _parameters(graph: Graph, op: Op) -> int:
