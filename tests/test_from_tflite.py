@@ -168,7 +168,11 @@ JOIN = next(
         ("streams", set_options(JOIN, axis=2), "axis 2: expected 3 or -1"),
         ("streams", set_options(JOIN, fusedActivationFunction=1), "fused activation relu"),
         ("mel_affine", set_options(0, fusedActivationFunction=2), "fused activation RELU_N1_TO_1"),
-        ("mel_affine", set_inputs(3, *operator("mel_affine", 3).inputs[::-1]), "SUB 'sub_1': subtracts from a constant"),
+        (
+            "mel_affine",
+            set_inputs(3, *operator("mel_affine", 3).inputs[::-1]),
+            "SUB 'sub_1': subtracts from a constant",
+        ),
     ],
 )
 def test_what_the_newer_operators_may_not_ask_for(
