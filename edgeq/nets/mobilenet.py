@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from edgeq.errors import InputError
-from edgeq.nets.panns import Head, MelBatchNorm
+from edgeq.nets.panns import Head, MelBatchNorm, initialise
 from edgeq.nets.spec import ArchitectureSpec
 
 V1_HALVED = (False, True, False, True, False, True, False, False, False, False, False, True, False)
@@ -49,7 +49,7 @@ class MobileNetV1(nn.Module):
             )
         )
         self.head = Head((widths[-1], hidden), spec.classes, quaternion=False)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.stem(self.bn0(x))))
@@ -86,7 +86,7 @@ class MobileNetV2(nn.Module):
         self.last = _conv(streams[-1], last, nn.ReLU6(), size=1)
         self.head = Head((last, hidden), spec.classes, quaternion=False)
         self.head.dropout.p = 0.0
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.last(self.blocks(self.stem(self.bn0(x)))))
@@ -127,15 +127,6 @@ def _depthwise(channels: int, activation: nn.Module, halve: bool) -> nn.Sequenti
 
 def _half(halve: bool) -> nn.Module:
     return nn.AvgPool2d(2) if halve else nn.Identity()
-
-
-def _initialise(network: nn.Module) -> None:
-    """PANNs' Glorot uniform weights and zero biases."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def _check(spec: ArchitectureSpec, expected: int, names: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgeq.errors import InputError
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear, quaternions
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.nets.widths import LAYERS, STAGES, TAGS
+from edgeq.nets.widths import LAYERS, TAGS
 
 LEAST = 32
 """Mels and frames that the five poolings by 2 need."""
@@ -42,7 +42,7 @@ class Cnn14(nn.Module):
         self.pool = nn.AvgPool2d(2)
         self.dropout = nn.Dropout(0.2)
         self.head = Head(widths[11:], spec.classes, quaternion)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn0(x)
@@ -61,27 +61,19 @@ class ResNet38(nn.Module):
     def __init__(self, spec: ArchitectureSpec, quaternion: bool = False) -> None:
         super().__init__()
         _check(spec, quaternion)
-        first, *streams = spec.widths[:5]
-        inner = iter(spec.widths[5:21])
+        first, stream1, stream2, stream3, stream4 = spec.widths[:5]
+        inner = spec.widths[5:21]
         self.bn0 = MelBatchNorm(spec.input_shape[1])
-        self.stem = ConvBlock(spec.input_shape[0], first, streams[0], quaternion)
-        stages = [
-            nn.Sequential(
-                *(
-                    BasicBlock(
-                        before if block == 0 else stream, next(inner), stream, stage > 0 and block == 0, quaternion
-                    )
-                    for block in range(blocks)
-                )
-            )
-            for stage, (blocks, before, stream) in enumerate(zip(STAGES, (streams[0], *streams), streams, strict=False))
-        ]
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.after1 = ConvBlock(streams[-1], spec.widths[21], spec.widths[22], quaternion)
+        self.stem = ConvBlock(spec.input_shape[0], first, stream1, quaternion)
+        self.layer1 = _stage(stream1, inner[:3], stream1, False, quaternion)
+        self.layer2 = _stage(stream1, inner[3:7], stream2, True, quaternion)
+        self.layer3 = _stage(stream2, inner[7:13], stream3, True, quaternion)
+        self.layer4 = _stage(stream3, inner[13:], stream4, True, quaternion)
+        self.after1 = ConvBlock(stream4, spec.widths[21], spec.widths[22], quaternion)
         self.pool = nn.AvgPool2d(2)
         self.dropout = nn.Dropout(0.2)
         self.head = Head(spec.widths[22:], spec.classes, quaternion)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.dropout(self.pool(self.stem(self.bn0(x))))
@@ -155,18 +147,24 @@ class Head(nn.Module):
         return self.classifier(self.tags(self.fc1(self.dropout(x)).relu()))
 
 
-def _conv(channels: int, out: int, size: int, quaternion: bool) -> nn.Module:
-    kind = QuaternionConv2d if quaternion else nn.Conv2d
-    return kind(channels, out, size, padding=size // 2, bias=False)
-
-
-def _initialise(network: nn.Module) -> None:
+def initialise(network: nn.Module) -> None:
     """PANNs' Glorot uniform weights and zero biases; quaternion layers keep the polar draw that they start with."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _stage(channels: int, inner: tuple[int, ...], out: int, halve: bool, quaternion: bool) -> nn.Sequential:
+    """Basic blocks in a row, one for each inner width; the first of them may halve the map."""
+    first = BasicBlock(channels, inner[0], out, halve, quaternion)
+    return nn.Sequential(first, *(BasicBlock(out, width, out, False, quaternion) for width in inner[1:]))
+
+
+def _conv(channels: int, out: int, size: int, quaternion: bool) -> nn.Module:
+    kind = QuaternionConv2d if quaternion else nn.Conv2d
+    return kind(channels, out, size, padding=size // 2, bias=False)
 
 
 def _check(spec: ArchitectureSpec, quaternion: bool) -> None:

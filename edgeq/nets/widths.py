@@ -5,13 +5,10 @@ from __future__ import annotations
 CNN14 = (*(f"block{block}.conv{conv}" for block in range(1, 7) for conv in (1, 2)), "head.fc1")
 """The 12 convolutions, then the hidden dense layer: 13 numbers."""
 
-STAGES = (3, 4, 6, 3)
-"""Basic blocks in each of ResNet38's four stages."""
-
 RESNET38 = (
     "stem.conv1",
     *(f"layer{stage}" for stage in range(1, 5)),
-    *(f"layer{stage}.{block}.conv1" for stage, blocks in enumerate(STAGES, 1) for block in range(blocks)),
+    *(f"layer{stage}.{block}.conv1" for stage, blocks in enumerate((3, 4, 6, 3), 1) for block in range(blocks)),
     "after1.conv1",
     "after1.conv2",
     "head.fc1",
