@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
-from edgeq.nets.registry import PRESETS
+from edgeq.nets.registry import PRESETS, build
 from edgeq.nets.spec import ArchitectureSpec
 
 
@@ -30,3 +31,36 @@ def liven(network: nn.Module) -> nn.Module:
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return network
+
+
+def lively(spec: ArchitectureSpec) -> nn.Module:
+    """A network in evaluation mode that answers differently to different inputs, with no batch norm the identity.
+
+    As drawn, the signal of a network of depthwise convolutions fades to 1e-12 and less, and its biases alone answer:
+    here every batch norm divides by the root mean square of what it reads.
+    """
+    torch.manual_seed(1)
+    network = liven(build(spec)).eval()
+    hooks = [
+        module.register_forward_pre_hook(_keep_size)
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        network(inputs(spec))
+    for hook in hooks:
+        hook.remove()
+    return network
+
+
+def inputs(spec: ArchitectureSpec) -> torch.Tensor:
+    """Four windows of noise from soft to loud: means over whole maps tell them apart too."""
+    noise = torch.randn(4, *spec.input_shape, generator=torch.Generator().manual_seed(2))
+    return noise * torch.tensor([0.1, 0.5, 1.0, 2.0]).reshape(4, 1, 1, 1)
+
+
+def _keep_size(norm: nn.BatchNorm2d, maps: tuple[torch.Tensor]) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None
+    size = maps[0].square().mean().sqrt()
+    norm.running_mean.mul_(size)
+    norm.running_var.fill_(size.square())
