@@ -9,8 +9,8 @@ from edgeq.graph import ir
 from edgeq.lowering.block import block_kernel
 
 
-def qresnet(seed: int = 0) -> ir.Graph:
-    """A stem, two residual blocks with pooled shortcuts of 1 x 1, one with none, and a head: QResNet's shape."""
+def qresnet(seed: int = 0, width: int = 8) -> ir.Graph:
+    """A stem, a residual block, two with pooled shortcuts of 1 x 1, and a head: QResNet's shape."""
     net = graphs.Builder((1, 16, 12, 4), seed)
 
     def convolution(x: str, channels: int, size: int = 3, activation: str = ir.RELU) -> str:
@@ -18,8 +18,8 @@ def qresnet(seed: int = 0) -> ir.Graph:
         weight, gain = net.hamilton(channels, depth, (size, size)), net.gain(channels)
         return net.conv(x, channels, (size, size), (1, 1), (pad,) * 4, activation, weight, gain=gain)
 
-    x = net.average_pool(convolution(net.input, 8), (2, 2))
-    for channels, pooled in ((8, False), (16, True), (24, True)):
+    x = net.average_pool(convolution(net.input, width), (2, 2))
+    for channels, pooled in ((width, False), (2 * width, True), (3 * width, True)):
         y = convolution(net.average_pool(x, (2, 2)) if pooled else x, channels)
         y = convolution(y, channels, activation=ir.NONE)
         if pooled:

@@ -19,7 +19,7 @@ from edgeq.graph import cost, ir
 from edgeq.graph.check import check
 from edgeq.graph.reference import run
 from edgeq.lowering.block import block_kernel, quaternion_components
-from edgeq.lowering.fast import DEPTHWISE, STYLES, SUB, lower_fast, quaternion_layers, worthwhile
+from edgeq.lowering.fast import DEPTHWISE, NARROWEST, STYLES, SUB, lower_fast, quaternion_layers, worthwhile
 from edgeq.nets.hamilton import hamilton_product
 from edgeq.nets.quaternion import block_weight
 
@@ -139,10 +139,10 @@ def test_a_network_computes_what_its_block_form_computes(style):
     assert relative_error(found[graph.output], block[graph.output]) <= 2e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_choice_of_layers_in_a_residual_network(data):
-    graph = qresnet(data.draw(st.integers(0, 100)))
+    graph = qresnet(data.draw(st.integers(0, 100)), data.draw(st.sampled_from([8, 4 * NARROWEST])))
     layers = data.draw(st.lists(st.sampled_from(quaternion_layers(graph)), unique=True))
     fast = check(lower_fast(graph, layers, data.draw(st.sampled_from(STYLES))))
     x = graphs.inputs(graph, 2)
@@ -164,29 +164,33 @@ def test_streams_are_cut_and_joined_only_at_the_ends(style):
     assert len(sums) == 2  # each of another pool
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_a_real_layer_before_fast_ones_gives_streams_by_its_own_filters(style):
-    graph = qresnet()
-    layers = [layer for layer in quaternion_layers(graph) if layer not in ("conv_1", "conv_5")]
-    fast = lower_fast(graph, layers, style)
-    kinds = Counter(op.kind for op in fast.ops)
-    assert kinds["SLICE"] == 0
-    assert kinds["CONCATENATION"] == 2  # what conv_5 reads, and what the dense layer reads
-    for layer, reads in (("conv_1", "input"), ("conv_5", "conv_4")):
-        assert [op.inputs[0] for op in fast.ops if op.output in {f"{layer}.{part}" for part in "rijk"}] == [reads] * 4
-        filters = np.concatenate([fast.tensors[f"{layer}.weight.{part}"].data for part in "rijk"])
-        assert np.array_equal(filters, graph.tensors[f"{layer}.weight"].data)
-
-
-def test_a_real_layer_that_something_needs_whole_is_cut():
+def before_a_fast_layer(channels: int, needed_whole: bool = False) -> tuple[ir.Graph, ir.Graph]:
+    """A real convolution, a pool, a quaternion layer; and the same with that one fast."""
     net = graphs.Builder((1, 6, 6, 1))
-    x = net.conv("input", 8, (3, 3), padding=(1, 1, 1, 1))
-    y = net.conv(x, 8, (3, 3), padding=(1, 1, 1, 1), weight=net.hamilton(8, 8, (3, 3)))
-    z = net.conv(x, 8, (3, 3), padding=(1, 1, 1, 1))
-    graph = net.graph("cut", net.add(y, z))
-    fast = check(lower_fast(graph, [y]))
-    assert Counter(op.kind for op in fast.ops)["SLICE"] == 8  # x, and z for the sum
-    np.testing.assert_allclose(run(fast, graphs.inputs(graph, 2)), run(graph, graphs.inputs(graph, 2)), atol=1e-5)
+    x = net.average_pool(net.conv("input", channels, (3, 3), padding=(1, 1, 1, 1), gain=net.gain(channels)), (2, 2))
+    y = net.conv(x, channels, (3, 3), padding=(1, 1, 1, 1), weight=net.hamilton(channels, channels, (3, 3)))
+    graph = net.graph("before", net.add(y, net.conv(x, channels, (1, 1))) if needed_whole else y)
+    return graph, check(lower_fast(graph, [y]))
+
+
+def test_a_wide_real_layer_before_a_fast_one_gives_streams_by_its_own_filters():
+    graph, fast = before_a_fast_layer(4 * NARROWEST)
+    kinds = Counter(op.kind for op in fast.ops)
+    assert (kinds["SLICE"], kinds["AVERAGE_POOL_2D"], kinds["CONV_2D"]) == (0, 4, 4 + 8)
+    quarters = [fast.tensors[f"conv_1.weight.{part}"] for part in "rijk"]
+    whole = graph.tensors["conv_1.weight"]
+    assert np.array_equal(np.concatenate([quarter.data for quarter in quarters]), whole.data)
+    assert np.array_equal(np.concatenate([quarter.gain for quarter in quarters]), whole.gain)
+    x = graphs.inputs(graph, 2)
+    assert relative_error(run(fast, x), run(graph, x)) < 2e-6
+
+
+@pytest.mark.parametrize(("channels", "needed_whole", "cut"), [(8, False, 4), (64, True, 8)])
+def test_a_map_is_cut_where_its_layer_is_narrow_or_something_needs_it_whole(channels, needed_whole, cut):
+    graph, fast = before_a_fast_layer(channels, needed_whole)
+    assert Counter(op.kind for op in fast.ops)["SLICE"] == cut  # behind the pool, and the other half of a sum
+    x = graphs.inputs(graph, 2)
+    assert relative_error(run(fast, x), run(graph, x)) < 2e-6
 
 
 def test_maps_that_two_layers_read_are_summed_once():

@@ -45,6 +45,11 @@ PRODUCT_NAMES = ("m0", "m1", "m2", "m3")
 CORRECTION_NAMES = tuple(f"{factor}{COMPONENTS[kernel]}" for factor, kernel, _ in CORRECTIONS)
 """What a fast layer's eight kernels are called behind its weight's name: conv_3.weight.m0, conv_3.weight.-2k."""
 
+NARROWEST = 16
+"""Filters from which on a convolution before fast layers is cut into quarters of so many, rather than its map: what a
+register of AVX-512 holds, and onnxruntime's blocked layout needs.
+"""
+
 _STREAMWISE = (ir.AveragePool2D, ir.MaxPool2D, ir.Mean, ir.ReduceMax, ir.Pad, ir.Relu, ir.Relu6, ir.Tanh, ir.Logistic)
 _BINARY = (ir.Add, ir.Sub, ir.Mul)
 
@@ -134,7 +139,7 @@ class _Lowering:
         for op in self.graph.ops:
             if isinstance(op, ir.Conv2D) and op.output in self.layers:
                 self.streams[op.output] = self.fast(op)
-            elif isinstance(op, ir.Conv2D) and self.read_apart(op.output):
+            elif isinstance(op, ir.Conv2D) and self.gives_streams(op):
                 self.streams[op.output] = self.filters_apart(op)
             elif _streamwise(self.graph, op) and any(name not in self.tensors for name in op.inputs):
                 inputs = zip(*(self.apart(name) for name in op.inputs), strict=True)
@@ -176,7 +181,7 @@ class _Lowering:
         return self.emit(ir.Add((correction, t), output, op.activation))
 
     def filters_apart(self, op: ir.Conv2D) -> list[str]:
-        """The streams of any other convolution, by a quarter of its filters each: cheaper than to cut its map."""
+        """The streams of any other convolution, by a quarter of its filters each."""
         x, weights = self.whole(op.inputs[0]), self.graph.tensors[op.inputs[1]].data
         assert weights is not None
         return [
@@ -231,9 +236,9 @@ class _Lowering:
         weight = self.constant(name, factors.reshape(-1, 1, 1, 1))
         return self.emit(ir.DepthwiseConv2D((x, weight, self.zeros(len(factors))), output))
 
-    def read_apart(self, name: str) -> bool:
-        """Whether fast layers read a tensor, on whatever way that streams can go, and nothing needs it whole."""
-        return self.readers(name) == {"fast"}
+    def gives_streams(self, op: ir.Conv2D) -> bool:
+        """Whether a convolution is wide, and fast layers read its map, at once or as streams, and nothing else does."""
+        return self.graph.tensors[op.output].shape[-1] >= 4 * NARROWEST and self.readers(op.output) == {"fast"}
 
     def readers(self, name: str) -> set[str]:
         """What reads a tensor, "fast" layers and others that need it "whole"; means and maxima mind neither."""
