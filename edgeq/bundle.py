@@ -22,7 +22,7 @@ from edgeq.manifest import MANIFEST, FileRecord
 from edgeq.nets.spec import ArchitectureSpec
 
 FORMAT = 1
-WEIGHTS, RANGES, GOLDENS = "weights.safetensors", "ranges.json", "goldens.safetensors"
+WEIGHTS, RANGES, GOLDENS, LOWERING = "weights.safetensors", "ranges.json", "goldens.safetensors", "lowering.json"
 
 EXPORTS = {
     "onnx": "{name}.onnx",
@@ -176,13 +176,15 @@ def write(
     licence: str = "",
     metrics: Mapping[str, Any] | None = None,
     exports: Mapping[str, bytes] | None = None,
+    lowering: bytes | None = None,
     gate: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Write a bundle beside its place, then put it there; equal arguments give equal bytes.
 
-    weights: the torch state dict without counters, all float32. exports: stage to content. gate: called with the
-    finished bundle before it takes its place; whatever it raises leaves `folder` as it was. Files in `folder` that no
-    bundle wrote (a recipe, a card) are kept.
+    weights: the torch state dict without counters, all float32. exports: stage to content. lowering: the table by which
+    layers of the exports got their form, see export.choice. gate: called with the finished bundle before it takes its
+    place; whatever it raises leaves `folder` as it was. Files in `folder` that no bundle wrote (a recipe, a card) are
+    kept.
     Raises InputError where a part is not valid or `folder` holds something else; OSError as the disk does.
     """
     folder = Path(folder)
@@ -194,6 +196,8 @@ def write(
         contents[RANGES] = manifest.dump(checked)
     if goldens is not None:
         contents[GOLDENS] = goldens.to_bytes()
+    if lowering is not None:
+        contents[LOWERING] = lowering
     contents |= {_export_path(name, stage): content for stage, content in exports.items()}
     description = manifest.dump(
         {
@@ -231,6 +235,7 @@ def copy(
     *,
     exports: Mapping[str, bytes],
     ranges: Ranges | None = None,
+    lowering: bytes | None = None,
     gate: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Write the same model with these exports, and other ranges where they are given; the rest is as in `write`."""
@@ -250,6 +255,7 @@ def copy(
         licence=bundle.licence,
         metrics=bundle.metrics,
         exports=exports,
+        lowering=lowering,
         gate=gate,
     )
 

@@ -191,6 +191,15 @@ def prune_command(
 )
 @click.option("--classes", type=int, help="Classes of an architecture with random weights.  [default: 10]")
 @click.option("--budget", help="Refuse to export over this budget (dcase2022, or a TOML file).")
+@click.option(
+    "--lowering",
+    default="block",
+    show_default=True,
+    metavar="block|fast|auto|TABLE",
+    help="Quaternion layers of float files: as large convolutions, in half the multiplications, the faster of both "
+    "here, or as a lowering.json says that auto wrote.",
+)
+@click.option("--compact", is_flag=True, help="Store quaternion weights once in the float ONNX file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.  [default: build/<name>]")
 @json_option
 def export_command(
@@ -201,6 +210,8 @@ def export_command(
     calib: Path | None,
     classes: int | None,
     budget: str | None,
+    lowering: str,
+    compact: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -212,7 +223,17 @@ def export_command(
     from edgeq.export import run
 
     formats = tuple(name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted) or run.FORMATS
-    result = run.export(model, output, formats=formats, int8=int8, calibration=calib, classes=classes, budget=budget)
+    result = run.export(
+        model,
+        output,
+        formats=formats,
+        int8=int8,
+        calibration=calib,
+        classes=classes,
+        budget=budget,
+        lowering=lowering,
+        compact=compact,
+    )
     present(result.to_json(), "exported", as_json)
 
 

@@ -49,11 +49,21 @@ class Model:
         formats: Sequence[str] = ("onnx", "tflite"),
         int8: bool = False,
         calibration: str | Path | None = None,
+        lowering: str | Path = "block",
+        compact: bool = False,
     ) -> Exported:
         """Write verified files for other runtimes. Raises as `export.run.export` does; needs the extra `export`."""
         from edgeq.export import run
 
-        return run.export(self.bundle.folder, output, formats=formats, int8=int8, calibration=calibration)
+        return run.export(
+            self.bundle.folder,
+            output,
+            formats=formats,
+            int8=int8,
+            calibration=calibration,
+            lowering=lowering,
+            compact=compact,
+        )
 
     def verify(self, data: str | Path | None = None) -> Report:
         """Hold every exported stage to the network as it was trained, on goldens and on recordings in `data`."""

@@ -94,6 +94,10 @@ def exported(result: Value) -> None:
     for file in result["files"]:
         table.add_row(escape(file["path"]), file["format"], _bytes(file["bytes"]))
     console.print(table)
+    for form, choice in result["lowering"].items():
+        _lowering(console, form, choice)
+    for note in result["notes"]:
+        console.print(Text(note, style="dim"), soft_wrap=True)
     if result["firmware"]:
         console.print("\n[bold]For TensorFlow Lite Micro[/]")
         console.print(Text(result["firmware"]), soft_wrap=True)
@@ -147,6 +151,26 @@ def checks(rows: Sequence[Value]) -> None:
             found += f"\n[dim]mend:[/] {escape(row['mend'])}"
         table.add_row(mark, row["check"], found)
     _console().print(table)
+
+
+def _lowering(console: Console, form: str, choice: Value) -> None:
+    """The form of each quaternion layer in one file, and why."""
+    timed = any(layer["times"] for layer in choice["layers"])
+    table = _table(form, "output", "form", *((">block ms", ">fast ms", ">ratio") if timed else ()))
+    for layer in choice["layers"]:
+        shape = " x ".join(str(size) for size in layer["output_shape"])
+        table.add_row(escape(layer["name"]), shape, layer["lowering"], *_times(layer["times"]))
+    if choice["network"]:
+        table.add_section()
+        table.add_row("whole network", "", "", *_times(choice["network"]))
+    console.print(table)
+    if timed:
+        console.print(f"[dim]CPU time in {choice['runtime']} {choice['version']} on one thread[/]")
+    console.print(f"{choice['macs']:,} MACs in block form, {choice['multiplies']:,} multiplications in the file")
+
+
+def _times(times: Value | None) -> tuple[str, ...]:
+    return (f"{times['block_ms']:.3g}", f"{times['fast_ms']:.3g}", f"{times['ratio']:.2f}") if times else ()
 
 
 def _console() -> Console:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
+from edgeq.export.choice import BLOCK, lowered
 from edgeq.export.onnx import to_onnx
+from edgeq.export.select import Selection, check_lowering, select
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import cost, from_tflite, quantize
 from edgeq.graph.ir import Graph, Tensor
+from edgeq.lowering.fast import quaternion_layers
 from edgeq.runtime import embedded
 
 FORMATS = ("onnx", "tflite")
@@ -31,18 +34,24 @@ FORMATS = ("onnx", "tflite")
 CALIBRATION_WINDOWS = 512
 """Most windows that --calib looks at, spread evenly over the recordings: ranges settle long before."""
 
+INT8_NOTE = "INT8 files are in block form, where eight multiplications would save little and cost about 2 dB"
+
 
 @dataclass(frozen=True, eq=False)
 class Exported:
     """What an export wrote: the bundle with its files, and the gate's report.
 
     graph: what the most constrained of the files computes (INT8 where there is one). firmware: lines for TFLite Micro.
+    lowering: by float format the choice of each quaternion layer's form, with the network's MACs in block form and what
+    the file multiplies; empty where all was to be block. notes: what else is to be known of it.
     """
 
     bundle: Bundle
     report: verify.Report
     graph: Graph
     firmware: str | None
+    lowering: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"Exported({self.bundle!r}, {'passed' if self.report.passed else 'FAILED'})"
@@ -65,6 +74,8 @@ class Exported:
             "ops": dict(Counter(op.kind for op in self.graph.ops)),
             "verify": self.report.to_json(),
             "firmware": self.firmware,
+            "lowering": dict(self.lowering),
+            "notes": list(self.notes),
         }
 
 
@@ -77,12 +88,17 @@ def export(
     calibration: str | Path | None = None,
     classes: int | None = None,
     budget: str | None = None,
+    lowering: str | Path = BLOCK,
+    compact: bool = False,
 ) -> Exported:
     """Export a model and hold every file to the network as it was trained; nothing is written if one disagrees.
 
     model: zoo name, bundle folder, or architecture name (random weights). output: a bundle folder to write, by default
     build/<name>. formats: of "onnx", "tflite"; with `int8` the INT8 form of each is written beside the float one,
-    quantized by the ranges that the bundle carries or by those of the recordings in `calibration`.
+    quantized by the ranges that the bundle carries or by those of the recordings in `calibration`. lowering: what
+    quaternion layers become in float files: "block", "fast", "auto" (the faster of both here, timed), or the table
+    lowering.json that an export with "auto" wrote, which repeats it. compact: the float ONNX file stores quaternion
+    weights once, see export.compact.
     Raises InputError on bad input, CheckFailed where the parity gate or the budget fails.
     """
     unknown = set(formats) - set(FORMATS)
@@ -90,6 +106,9 @@ def export(
         raise InputError(f"formats {sorted(formats)}: expected some of {', '.join(FORMATS)}")
     if calibration is not None and not int8:
         raise InputError("--calib sets the ranges of INT8 files: add --int8")
+    if compact and "onnx" not in formats:
+        raise InputError("--compact is a form of ONNX files: add --onnx")
+    check_lowering(lowering, int8)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = _open(model, Path(scratch) / "fresh", classes)
         destination = Path(output) if output else Path("build") / source.name
@@ -99,7 +118,11 @@ def export(
             _check_budget(source.name, graph, budget)
         ranges = _observe(graph, source, Path(calibration)) if calibration else None
         quantized = quantize.quantize(graph, ranges or source.ranges()) if int8 else None
-        files = _files(graph, quantized, formats)
+        if compact and not quaternion_layers(graph):
+            raise InputError(f"{source.name}: no quaternion layers: nothing for --compact to store once; leave it out")
+        selection = select(graph, lowering, formats)
+        floats = {form: _lowered(graph, form, selection) for form in FORMATS if form in formats}
+        files = _files(floats, quantized, compact)
         reports: list[verify.Report] = []
 
         def gate(written: Bundle) -> None:
@@ -107,11 +130,17 @@ def export(
             if not reports[-1].passed:
                 raise CheckFailed(f"{source.name}: {reports[-1].failure}; nothing was written to {destination}")
 
-        written = bundles.copy(source, destination, exports=files, ranges=ranges, gate=gate)
+        written = bundles.copy(source, destination, exports=files, ranges=ranges, lowering=selection.table, gate=gate)
     last = "tflite-int8" if "tflite-int8" in files else "tflite"
-    read_back = from_tflite.read(files[last]) if last in files else quantized or graph
+    read_back = from_tflite.read(files[last]) if last in files else quantized or floats["onnx"]
     firmware = deploy_notes.tflite_micro(files[last]) if last in files else None
-    return Exported(written, reports[-1], read_back, firmware)
+    macs = sum(layer.macs for layer in cost.layers(graph))
+    chosen = {
+        form: {**choice.to_json(), "macs": macs, "multiplies": cost.multiplies(floats[form])}
+        for form, choice in selection.choices.items()
+    }
+    notes = (*selection.notes, *((INT8_NOTE,) if int8 and chosen else ()))
+    return Exported(written, reports[-1], read_back, firmware, chosen, notes)
 
 
 def describe(model: Bundle) -> Graph:
@@ -132,13 +161,16 @@ def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
     return found
 
 
-def _files(graph: Graph, quantized: Graph | None, formats: Sequence[str]) -> dict[str, bytes]:
-    writers = {"onnx": to_onnx, "tflite": to_tflite}
+def _lowered(graph: Graph, form: str, selection: Selection) -> Graph:
+    return lowered(graph, form, selection.choices[form]) if form in selection.choices else graph
+
+
+def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, bytes]:
     files = {}
-    for name in (name for name in FORMATS if name in formats):
-        files[name] = writers[name](graph)
+    for form, graph in floats.items():
+        files[form] = to_onnx(graph, compact) if form == "onnx" else to_tflite(graph)
         if quantized is not None:
-            files[f"{name}-int8"] = writers[name](quantized)
+            files[f"{form}-int8"] = to_onnx(quantized) if form == "onnx" else to_tflite(quantized)
     return files
 
 
