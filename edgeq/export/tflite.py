@@ -50,7 +50,8 @@ class _Buffer(schema.BufferT):
         if self.content is not None:
             builder.StartVector(1, self.size, _ALIGNMENT)
             builder.head -= self.size
-            memoryview(builder.Bytes)[builder.head : builder.head + self.size] = _value(self.content).view(np.uint8)
+            room = np.frombuffer(builder.Bytes, np.uint8, self.size, builder.head)
+            room[:] = _value(self.content).view(np.uint8)
             data = builder.EndVector()
         schema.BufferStart(builder)
         if data is not None:
