@@ -16,9 +16,11 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training import fit as fitting
+from edgeq.training import config as configs
+from edgeq.training.config import Distillation, FitConfig
 from edgeq.training.features import CorpusMaps
-from edgeq.training.fit import FitConfig, fit
+from edgeq.training.fit import fit
+from edgeq.training.teacher import Member, Teacher
 
 SPEC = FrontendSpec(
     sample_rate=8000,
@@ -55,10 +57,17 @@ def corpus(clips: int = 10) -> tuple[CorpusMaps, torch.Tensor]:
 
 
 def fitted(
-    config: FitConfig = CONFIG, seed: int = 0, checkpoint: Path | None = None, on_epoch=None, wait_after: int = 0
+    config: FitConfig = CONFIG,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    on_epoch=None,
+    wait_after: int = 0,
+    start: int = 0,
+    teacher: Teacher | None = None,
+    output: str = "softmax",
 ) -> dict[str, torch.Tensor]:
     maps, targets = corpus()
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + start)
     network = registry.build(ARCHITECTURE)
 
     def told(epoch: int, loss: float) -> None:
@@ -67,9 +76,15 @@ def fitted(
         if epoch == wait_after:
             signal.pause()
 
-    fit(network, maps, targets, SPEC, config, seed, checkpoint, told)
+    fit(network, maps, targets, SPEC, config, seed, checkpoint, told, output, teacher)
     assert not network.training
     return network.state_dict()
+
+
+def taught(sha256: str = "0", **how: float) -> Teacher:
+    """By a network whose answer is the level of the lower mels."""
+    member = Member("t", lambda x: x[:, 0, ::10, :].mean(dim=2), ("a", "b"), "softmax", SPEC, sha256)
+    return Teacher((member,), Distillation(**how))
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -130,6 +145,18 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert same(resumed, fitted())
 
 
+def test_a_taught_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    def stop(epoch: int, _: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=tmp_path / "run", on_epoch=stop, teacher=taught())
+    uninterrupted = fitted(teacher=taught())
+    assert same(fitted(checkpoint=tmp_path / "run", teacher=taught()), uninterrupted)
+    assert not same(uninterrupted, fitted())
+
+
 def test_finished_run_is_not_run_again(tmp_path: Path) -> None:
     epochs: list[int] = []
     for _ in range(2):
@@ -139,10 +166,19 @@ def test_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_refuses_the_checkpoint_of_another_run(tmp_path: Path) -> None:
-    fitted(checkpoint=tmp_path / "run")
-    for other in ({"seed": 1}, {"config": replace(CONFIG, epochs=7)}):
-        with pytest.raises(InputError, match="another recipe, seed or data"):
-            fitted(checkpoint=tmp_path / "run", **other)
+    fitted(checkpoint=tmp_path / "run", teacher=taught())
+    for other in (
+        {"seed": 1},
+        {"config": replace(CONFIG, epochs=7)},
+        {"start": 1},
+        {"output": "sigmoid"},
+        {"teacher": None},
+        {"teacher": taught("1")},
+        {"teacher": taught(alpha=0.4)},
+        {"teacher": taught(temperature=3.0)},
+    ):
+        with pytest.raises(InputError, match="another recipe, seed, teacher or data"):
+            fitted(checkpoint=tmp_path / "run", **{"teacher": taught(), **other})
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -164,7 +200,7 @@ def test_result_is_the_average_of_weights() -> None:
 
 
 def test_without_native_bfloat16_training_is_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "bf16_is_fast", lambda: False)
+    monkeypatch.setattr(configs, "bf16_is_fast", lambda: False)
     assert same(fitted(replace(CONFIG, precision="bf16", epochs=1)), fitted(replace(CONFIG, epochs=1)))
 
 
@@ -200,3 +236,9 @@ def test_refuses_a_single_clip() -> None:
 def test_refuses_settings_out_of_range(field: dict) -> None:
     with pytest.raises(InputError, match=f"fit: {next(iter(field))} = "):
         replace(CONFIG, **field)
+
+
+@pytest.mark.parametrize("how", [{"alpha": -0.1}, {"alpha": 1.1}, {"temperature": 0.0}, {"temperature": float("inf")}])
+def test_refuses_distillation_out_of_range(how: dict) -> None:
+    with pytest.raises(InputError, match=f"distillation: {next(iter(how))} "):
+        Distillation(**how)

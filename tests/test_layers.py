@@ -26,7 +26,7 @@ TORCH = {
     "audio/frontend_torch.py", "compress/channels.py", "compress/prune.py", "lowering/building.py", "lowering/layers.py",
     "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py", "nets/mobilenet.py",
     "nets/panns.py", "nets/quaternion.py", "nets/small.py", "runtime/torch_graph.py", "training/augment.py",
-    "training/fit.py", "training/follow.py", "training/trial.py",
+    "training/fit.py", "training/follow.py", "training/loss.py", "training/teacher.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 

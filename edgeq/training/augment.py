@@ -12,24 +12,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
+
+Powers = tuple[tuple[Tensor, ...], ...]
+"""Mel power of every clip at every speed: powers[speed][clip] is float32 (rows, frames)."""
+
+
+class Place(NamedTuple):
+    """Where a crop begins: the clip, which of its speed variants, the frame."""
+
+    clip: int
+    speed: int
+    start: int
 
 
 @dataclass(frozen=True, eq=False)
 class CropBank:
     """Mel power of every clip at every speed, ready to be cropped at random.
 
-    powers[speed][clip]: float32 (rows, frames >= length). starts[speed][clip]: the frames at which a crop of `length`
-    frames may begin.
+    powers: of at least `length` frames each. starts[speed][clip]: the frames at which a crop of `length` frames may
+    begin.
     """
 
-    powers: tuple[tuple[Tensor, ...], ...]
+    powers: Powers
     starts: tuple[tuple[Tensor, ...], ...]
     length: int
 
@@ -41,10 +54,7 @@ def crop_banks(maps: CorpusMaps, spec: FrontendSpec, lengths: Sequence[int], dep
     about the silence it was padded with. Clips shorter than the longest crop are continued with silence or themselves,
     as `spec.pad` says.
     """
-    powers = tuple(
-        tuple(_lengthened(_power(torch.from_numpy(logmel), spec), max(lengths), spec.pad) for logmel in logmels)
-        for logmels in maps.logmels
-    )
+    powers = mel_powers(maps, spec, max(lengths))
     return [
         CropBank(
             powers, tuple(tuple(_audible_starts(one, length, depth_db) for one in clips) for clips in powers), length
@@ -53,22 +63,52 @@ def crop_banks(maps: CorpusMaps, spec: FrontendSpec, lengths: Sequence[int], dep
     ]
 
 
-def crop(bank: CropBank, clips: Tensor, speed_probability: float, generator: torch.Generator) -> Tensor:
-    """One audible crop of each clip; with speed_probability from one of its speed variants.
+def mel_powers(maps: CorpusMaps, spec: FrontendSpec, frames: int) -> Powers:
+    """Mel power of log-mel maps; clips shorter than `frames` are continued as `spec.pad` says."""
+    return tuple(
+        tuple(_lengthened(_power(torch.from_numpy(logmel), spec), frames, spec.pad) for logmel in logmels)
+        for logmels in maps.logmels
+    )
 
-    clips: (batch,) indices. Returns (batch, rows, bank.length).
+
+def crop_frames(spec: FrontendSpec, seconds: float) -> int:
+    """Frames of a crop; a crop as long as the window has as many frames as the window."""
+    return spec.window_frames + round((seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length)
+
+
+def places(bank: CropBank, clips: Tensor, speed_probability: float, generator: torch.Generator) -> list[Place]:
+    """Draw one audible crop of each clip; with speed_probability from one of its speed variants.
+
+    clips: (batch,) indices.
     """
     variants = len(bank.powers) - 1
     change = torch.rand(len(clips), generator=generator) < speed_probability
     variant = torch.randint(1, variants + 1, (len(clips),), generator=generator) if variants else None
     position = torch.rand(len(clips), generator=generator).tolist()
-    crops = []
+    drawn = []
     for i, clip in enumerate(clips.tolist()):
         speed = int(variant[i]) if variant is not None and change[i] else 0
         starts = bank.starts[speed][clip]
-        start = int(starts[int(position[i] * len(starts))])
-        crops.append(bank.powers[speed][clip][:, start : start + bank.length])
-    return torch.stack(crops)
+        drawn.append(Place(clip, speed, int(starts[int(position[i] * len(starts))])))
+    return drawn
+
+
+def crop(powers: Powers, places: Sequence[Place], length: int) -> Tensor:
+    """The crops at these places, of `length` frames: (batch, rows, length)."""
+    return torch.stack([powers[speed][clip][:, start : start + length] for clip, speed, start in places])
+
+
+def augmented(
+    power: Tensor, targets: Tensor, bands: Tensor, config: FitConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A batch as other places, microphones and company would have it: gain, filter, mixture. Returns it with targets.
+
+    bands: as in `band_filter`. What is drawn depends on the generator and the size of the batch alone, so that two
+    front ends can be given the same.
+    """
+    power = gain(power, config.gain_db, generator)
+    power = band_filter(power, bands, config.filter_db, generator)
+    return mix(power, targets, config.mix_probability, generator)
 
 
 def gain(power: Tensor, decibels: float, generator: torch.Generator) -> Tensor:
@@ -77,20 +117,21 @@ def gain(power: Tensor, decibels: float, generator: torch.Generator) -> Tensor:
     return power * 10 ** (level / 10)
 
 
-def band_filter(power: Tensor, mels: int, decibels: float, generator: torch.Generator) -> Tensor:
+def band_filter(power: Tensor, bands: Tensor, decibels: float, generator: torch.Generator) -> Tensor:
     """Colour each crop as another microphone would: up to `decibels` at 3 to 6 knots over the mels, linear between.
 
-    power: (batch, rows, frames), rows a multiple of `mels`, each of which is coloured alike.
+    power: (batch, rows, frames). bands: where each mel lies from the first knot, 0, to the last, 1: (mels,), of which
+    rows are a multiple; each multiple is coloured alike.
     Source: Nam et al., "FilterAugment: an acoustic environmental data augmentation method", ICASSP 2022 (linear type).
     """
     batch, rows, _ = power.shape
     knots = torch.randint(3, 7, (batch, 1), generator=generator)
     levels = _uniform((batch, 6), decibels, generator)
-    position = torch.linspace(0, 1, mels) * (knots - 1)
+    position = bands * (knots - 1)
     left = position.floor().clamp(max=knots - 2).long()
     fraction = position - left
     level = levels.gather(1, left) * (1 - fraction) + levels.gather(1, left + 1) * fraction
-    return power * 10 ** (level.repeat(1, rows // mels)[:, :, None] / 10)
+    return power * 10 ** (level.repeat(1, rows // len(bands))[:, :, None] / 10)
 
 
 def mix(power: Tensor, targets: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

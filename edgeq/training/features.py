@@ -68,6 +68,17 @@ def corpus_maps(
     return maps
 
 
+def logmel_spec(spec: FrontendSpec) -> FrontendSpec:
+    """What of a front end the log-mel rests on: equal for two of them whose maps of a recording are the same.
+
+    Normalisation, window hop, gate and derivatives over time come after the log-mel: here they are at rest.
+    """
+    if spec.derivatives == "time":
+        spec = replace(spec, derivatives="none", mean=(0.0,), std=(1.0,))
+    components = spec.components
+    return replace(spec, mean=(0.0,) * components, std=(1.0,) * components, window_hop_seconds=1.0, gate=None)
+
+
 def at_speed(waveform: np.ndarray, speed: float, spec: FrontendSpec) -> np.ndarray:
     """A waveform played `speed` times as fast, pitch going along, padded to at least one window.
 
@@ -79,12 +90,7 @@ def at_speed(waveform: np.ndarray, speed: float, spec: FrontendSpec) -> np.ndarr
 
 
 def _key(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> str:
-    # Normalisation, window hop, gate and derivatives over time come after the log-mel: they do not make another map.
-    if spec.derivatives == "time":
-        spec = replace(spec, derivatives="none", mean=(0.0,), std=(1.0,))
-    components = spec.components
-    plain = replace(spec, mean=(0.0,) * components, std=(1.0,) * components, window_hop_seconds=1.0, gate=None)
-    what = json.dumps([corpus.hash, plain.hash, list(speeds)])
+    what = json.dumps([corpus.hash, logmel_spec(spec).hash, list(speeds)])
     return hashlib.sha256(what.encode()).hexdigest()[:24]
 
 

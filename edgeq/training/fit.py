@@ -8,13 +8,12 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils import deterministic
 
 from edgeq import atomic
@@ -22,66 +21,12 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.frontend_torch import Features
 from edgeq.errors import InputError
 from edgeq.training import augment
+from edgeq.training import loss as losses
+from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
+from edgeq.training.teacher import Lesson, Teacher
 
-PRECISIONS = ("float32", "bf16")
 EpochDone = Callable[[int, float], None]
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How a network is fitted; every field is a key of a recipe's [fit] table.
-
-    epochs (one crop of each clip an epoch); batch_size; learning_rate after a linear warm-up over that fraction of
-    all steps, then cosine to 0; weight_decay (AdamW, on weights of convolutions and dense layers only);
-    label_smoothing; average_decay: of the exponential average of weights and batch-norm statistics that is the result.
-    crop_seconds: lengths of crops, of which each batch draws one (a network with a dense layer over time takes only
-    the window's); crop_depth_db: crops are drawn where something within this of the clip's peak sounds; speeds with
-    speed_probability; gain_db; filter_db; mix_probability; stripe_mels, stripe_frames: see training.augment.
-    precision: "float32", or "bf16" (autocast; twice as fast on processors that have AVX512-BF16 or AMX, float32 on
-    others). Raises InputError where a field is out of range, naming it.
-    """
-
-    epochs: int
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    average_decay: float = 0.99
-    crop_seconds: tuple[float, ...] = (1.0,)
-    crop_depth_db: float = 30.0
-    speeds: tuple[float, ...] = (0.8, 0.9, 1.1, 1.25)
-    speed_probability: float = 0.6
-    gain_db: float = 6.0
-    filter_db: float = 3.0
-    mix_probability: float = 0.4
-    stripe_mels: int = 9
-    stripe_frames: int = 19
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, self, name, "a positive integer")
-        for name in ("stripe_mels", "stripe_frames"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 0, self, name, "0 or more, whole")
-        for name in ("learning_rate", "crop_depth_db"):
-            _require(0 < getattr(self, name) < math.inf, self, name, "a positive number")
-        for name in ("weight_decay", "gain_db", "filter_db"):
-            _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
-        for name in ("warmup", "label_smoothing", "average_decay"):
-            _require(0 <= getattr(self, name) < 1, self, name, "from 0 to below 1")
-        for name in ("speed_probability", "mix_probability"):
-            _require(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
-        lengths = self.crop_seconds
-        _require(bool(lengths) and all(0 < length < math.inf for length in lengths), self, "crop_seconds", "lengths")
-        _require(all(0.25 <= speed <= 4 for speed in self.speeds), self, "speeds", "factors from 0.25 to 4")
-        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
-
-    @property
-    def usable_precision(self) -> str:
-        """The precision that this processor trains in: "bf16" only where it multiplies bfloat16 natively."""
-        return "bf16" if self.precision == "bf16" and bf16_is_fast() else "float32"
 
 
 def fit(
@@ -93,19 +38,23 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: EpochDone | None = None,
+    output: str = "softmax",
+    teacher: Teacher | None = None,
 ) -> None:
     """Fit a network in place, to the average of its weights over the last steps; it is left in evaluation mode.
 
-    maps: log-mel of the training clips at speeds (1, *config.speeds). targets: float32 (clips, classes) that sum to 1
-    a clip, for softmax cross-entropy. spec: with the normalisation to train under.
+    The weights it comes with are where it starts: fresh ones, or trained ones to fine-tune.
+    maps: log-mel of the training clips at speeds (1, *config.speeds). targets: float32 (clips, classes), for
+    `loss.classification`; output: "softmax" or "sigmoid". spec: with the normalisation to train under. teacher: adds
+    `loss.distillation`; its answers are in the order of the targets' classes, its maps those of the same clips.
     With `checkpoint`, the state is kept there after every epoch and a run that finds it goes on from it; since each
     epoch draws from its own seed, a resumed run ends with the very weights of an uninterrupted one. on_epoch is told
     how many epochs are done and the last one's mean loss. Results are equal for equal seed, data, thread count and
-    processor. Raises InputError where the checkpoint is of another run.
+    processor. Raises InputError where the checkpoint is of another run, or as `teacher.Lesson` does.
     """
     if len(targets) < 2:
         raise InputError(f"training on {len(targets)} clips: expected at least 2")
-    run = _Run(network, maps, targets, spec, config, seed)
+    run = _Run(network, maps, targets, spec, config, seed, output, teacher)
     with _deterministic():
         done = run.restore(checkpoint) if checkpoint is not None else 0
         for epoch in range(done, config.epochs):
@@ -119,30 +68,30 @@ def fit(
         run.finish()
 
 
-def bf16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 natively, which is when precision "bf16" is honoured."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:  # only Linux lists its processor there
-        return False
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
-
-
 class _Run:
     """One fit under way: the network, its average, its optimiser, and where the batches come from."""
 
     def __init__(
-        self, network: nn.Module, maps: CorpusMaps, targets: Tensor, spec: FrontendSpec, config: FitConfig, seed: int
+        self,
+        network: nn.Module,
+        maps: CorpusMaps,
+        targets: Tensor,
+        spec: FrontendSpec,
+        config: FitConfig,
+        seed: int,
+        output: str,
+        teacher: Teacher | None,
     ) -> None:
         self.network = network
         for parameter in network.parameters():
             if parameter.ndim == 4:  # convolutions and pools are several times faster with channels last
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        self.config, self.spec, self.seed = config, spec, seed
-        self.banks = augment.crop_banks(
-            maps, spec, [_frames(spec, s) for s in config.crop_seconds], config.crop_depth_db
-        )
+        self.config, self.spec, self.seed, self.output = config, spec, seed, output
+        lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
+        self.banks = augment.crop_banks(maps, spec, lengths, config.crop_depth_db)
+        self.bands = torch.linspace(0, 1, spec.n_mels)
         self.features = Features(spec)
+        self.lesson = None if teacher is None else Lesson(teacher, spec, config, output, targets.shape[1])
         self.targets = targets
         self.batch_size = min(config.batch_size, len(targets))
         self.steps_per_epoch = len(targets) // self.batch_size
@@ -153,7 +102,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.averaged = [t for t in network.state_dict().values() if t.is_floating_point()]
         self.average = [t.clone() for t in self.averaged]
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = self._fingerprint(teacher)
 
     def epoch(self, epoch: int) -> float:
         """One pass over the clips; returns the mean loss."""
@@ -197,7 +146,9 @@ class _Run:
         except Exception as error:  # torch's reader fails in any way on a file that is something else
             raise InputError(f"{path}: not a checkpoint of training ({type(error).__name__}); remove it") from error
         if other:
-            raise InputError(f"{path}: found a checkpoint of another recipe, seed or data; remove it to start afresh")
+            raise InputError(
+                f"{path}: found a checkpoint of another recipe, seed, teacher or data; remove it to start afresh"
+            )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         for average, saved in zip(self.average, state["average"], strict=True):
@@ -205,10 +156,10 @@ class _Run:
         return int(state["epochs"])
 
     def _step(self, clips: Tensor, generator: torch.Generator) -> float:
-        inputs, targets = self._batch(clips, generator)
+        inputs, targets, taught = self._batch(clips, generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits = self.network(inputs)
-        loss = self._loss(logits.float(), targets)
+        loss = self._loss(logits.float(), targets, taught)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -216,20 +167,28 @@ class _Run:
         return loss.item()
 
     @torch.no_grad()
-    def _batch(self, clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _batch(self, clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Network inputs, targets, and where there is a teacher its answers."""
         config = self.config
-        targets = self.targets[clips]
-        bank = self.banks[int(torch.randint(len(self.banks), (), generator=generator))]
-        power = augment.crop(bank, clips, config.speed_probability, generator)
-        power = augment.gain(power, config.gain_db, generator)
-        power = augment.band_filter(power, self.spec.n_mels, config.filter_db, generator)
-        power, targets = augment.mix(power, targets, config.mix_probability, generator)
+        length = int(torch.randint(len(self.banks), (), generator=generator))
+        bank = self.banks[length]
+        places = augment.places(bank, clips, config.speed_probability, generator)
+        before = generator.clone_state()
+        power = augment.crop(bank.powers, places, bank.length)
+        power, targets = augment.augmented(power, self.targets[clips], self.bands, config, generator)
+        taught = None if self.lesson is None else self.lesson.answers(power, places, length, before)
         inputs = self.features(augment.to_log(power, self.spec))
         inputs = augment.stripes(inputs, config.stripe_mels, config.stripe_frames, generator)
-        return inputs.contiguous(memory_format=torch.channels_last), targets
+        return inputs.contiguous(memory_format=torch.channels_last), targets, taught
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+    def _loss(self, logits: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
+        labelled = losses.classification(logits, targets, self.output, self.config.label_smoothing)
+        if self.lesson is None or taught is None:
+            return labelled
+        how = self.lesson.how
+        return how.alpha * labelled + (1 - how.alpha) * losses.distillation(
+            logits, taught, self.output, how.temperature
+        )
 
     def _set_learning_rate(self, step: int) -> None:
         steps = self.config.epochs * self.steps_per_epoch
@@ -241,16 +200,14 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * factor
 
-    def _fingerprint(self) -> str:
-        shapes = {name: list(tensor.shape) for name, tensor in self.network.state_dict().items()}
+    def _fingerprint(self, teacher: Teacher | None) -> str:
+        start = hashlib.sha256()
+        for name, tensor in self.network.state_dict().items():
+            start.update(f"{name} {list(tensor.shape)} ".encode() + tensor.contiguous().numpy().tobytes())
+        taught = teacher and [asdict(teacher.how), *([m.sha256, m.frontend.to_json()] for m in teacher.members)]
         frames = [[power.shape[1] for power in powers] for powers in self.banks[0].powers]
-        what = [asdict(self.config), self.spec.to_json(), self.seed, shapes, frames, self.targets.tolist()]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-def _frames(spec: FrontendSpec, seconds: float) -> int:
-    """Frames of a crop; a crop as long as the window has as many frames as the window."""
-    return spec.window_frames + round((seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length)
+        what = [asdict(self.config), self.spec.to_json(), self.seed, start.hexdigest(), frames, self.targets.tolist()]
+        return hashlib.sha256(json.dumps([*what, self.output, taught]).encode()).hexdigest()
 
 
 def _seed(seed: int, epoch: int) -> int:
@@ -270,8 +227,3 @@ def _deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         memory.fill_uninitialized_memory = before[1]
-
-
-def _require(holds: bool, config: FitConfig, name: str, expected: str) -> None:
-    if not holds:
-        raise InputError(f"fit: {name} = {getattr(config, name)!r}: expected {expected}")

@@ -15,7 +15,7 @@ from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.errors import InputError, naming
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training.fit import FitConfig
+from edgeq.training.config import FitConfig
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,9 +22,11 @@ from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
 from edgeq.nets.spec import ArchitectureSpec
+from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Predict, clip_probabilities, normalisation
 from edgeq.training.features import CorpusMaps
-from edgeq.training.fit import EpochDone, FitConfig, fit
+from edgeq.training.fit import EpochDone, fit
+from edgeq.training.teacher import Teacher
 
 CALIBRATION_WINDOWS = 512
 _BATCH = 64
@@ -69,21 +72,30 @@ def train_on(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: EpochDone | None = None,
+    start: nn.Module | None = None,
+    teacher: Teacher | None = None,
 ) -> Trained:
-    """Fit a fresh network on some clips of a corpus and calibrate it on the same clips.
+    """Fit a network on some clips of a corpus and calibrate it on the same clips.
 
-    maps: of the whole corpus, at speeds (1, *config.speeds). clips: indices. spec: its normalisation is replaced.
-    Raises InputError as `fit` does.
+    maps: of the whole corpus, at speeds (1, *config.speeds). clips: indices. The network is fresh and spec's
+    normalisation replaced by that of the clips; or it starts as a copy of `start`, a network of this architecture, and
+    spec's normalisation, under which that was trained, is kept. teacher: its maps are of the whole corpus too.
+    Raises InputError as `fit` and `Teacher.prepared` do.
     """
     selected = maps.select(clips)
-    mean, std = normalisation(selected.logmels[0], spec)
-    spec = replace(spec, mean=mean, std=std)
+    if teacher is not None:
+        teacher = teacher.prepared(corpus.labels, architecture.output, spec, clips)
+    if start is None:
+        mean, std = normalisation(selected.logmels[0], spec)
+        spec = replace(spec, mean=mean, std=std)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = registry.build(architecture)
+    else:
+        network = copy.deepcopy(start)
     targets = torch.tensor([corpus.targets[i] for i in clips])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = registry.build(architecture)
     one_hot = functional.one_hot(targets, architecture.classes).float()
-    fit(network, selected, one_hot, spec, config, seed, checkpoint, on_epoch)
+    fit(network, selected, one_hot, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher)
     return Trained(network, architecture, spec, calibrate(network, architecture, selected.logmels[0], spec))
 
 

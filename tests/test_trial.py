@@ -1,0 +1,95 @@
+"""One training: where it starts from, and what it was trained under."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from beeps import RECIPE, beeps
+
+from edgeq.corpora import Corpus
+from edgeq.errors import InputError
+from edgeq.training import recipe as recipes
+from edgeq.training.evaluate import clip_probabilities
+from edgeq.training.features import CorpusMaps, corpus_maps
+from edgeq.training.recipe import Recipe
+from edgeq.training.teacher import Member, Teacher
+from edgeq.training.trial import Trained, train_on
+
+CLIPS = range(8)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return beeps(tmp_path_factory.mktemp("beeps"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(RECIPE)
+    read = recipes.read(path)
+    return replace(read, architecture=read.architecture.with_classes(2), fit=replace(read.fit, epochs=2))
+
+
+@pytest.fixture(scope="module")
+def maps(corpus: Corpus, recipe: Recipe) -> CorpusMaps:
+    return corpus_maps(corpus, recipe.frontend, recipe.fit.speeds)
+
+
+@pytest.fixture(scope="module")
+def parent(corpus: Corpus, recipe: Recipe, maps: CorpusMaps) -> Trained:
+    return train_on(corpus, maps, CLIPS, recipe.architecture, recipe.frontend, recipe.fit, 0)
+
+
+def test_fine_tuning_starts_at_the_weights_and_keeps_their_normalisation(
+    corpus: Corpus, recipe: Recipe, maps: CorpusMaps, parent: Trained
+) -> None:
+    before = parent.weights()
+    gentle = replace(recipe.fit, epochs=1, learning_rate=1e-7, average_decay=0.0, weight_decay=0.0)
+    tuned = train_on(
+        corpus, maps, range(4, 12), parent.architecture, parent.frontend, gentle, 0, start=parent.network
+    )  # fmt: skip
+    assert tuned.frontend == parent.frontend, "though these are other clips"
+    assert all(np.array_equal(before[name], value) for name, value in parent.weights().items()), "a copy is trained"
+    for name, value in tuned.weights().items():
+        if "running" not in name:
+            np.testing.assert_allclose(value, before[name], atol=1e-5)
+    assert tuned.ranges != parent.ranges, "calibrated on its own clips"
+
+
+def test_a_teacher_of_the_whole_corpus_teaches_some_of_its_clips(
+    corpus: Corpus, recipe: Recipe, maps: CorpusMaps, parent: Trained
+) -> None:
+    """With its own maps of all clips a teacher comes to the answers it has on the student's."""
+    member = Member("t", parent.network, corpus.labels, "softmax", parent.frontend, "0")
+    fit = replace(recipe.fit, gain_db=0.0, filter_db=0.0, mix_probability=0.0)
+
+    def taught(teacher: Member) -> dict[str, np.ndarray]:
+        return train_on(
+            corpus, maps, range(4, 12), recipe.architecture, recipe.frontend, fit, 0, teacher=Teacher((teacher,))
+        ).weights()  # fmt: skip
+
+    # A hair's breadth makes it another log-mel, whose maps are then used.
+    other = replace(parent.frontend, floor=recipe.frontend.floor * (1 + 1e-9))
+    shared, own = taught(member), taught(replace(member, frontend=other, maps=maps))
+    for name, value in shared.items():
+        np.testing.assert_allclose(own[name], value, atol=1e-4)
+
+
+def test_many_labels_a_clip_are_learnt_one_by_one(corpus: Corpus, recipe: Recipe, maps: CorpusMaps) -> None:
+    architecture = replace(recipe.architecture, output="sigmoid")
+    fit = replace(recipe.fit, epochs=12)
+    trained = train_on(corpus, maps, range(12), architecture, recipe.frontend, fit, 0)
+    scores = clip_probabilities(trained.predict(), maps.select(range(12)).logmels[0], trained.frontend)
+    assert (scores.argmax(axis=1) == np.array(corpus.targets)[:12]).all()
+    assert scores.max(axis=1).min() > 0.6 and scores.min(axis=1).max() < 0.4, "each class on its own"
+
+
+def test_a_teacher_with_other_labels_is_refused(corpus: Corpus, recipe: Recipe, maps: CorpusMaps, parent: Trained):
+    stranger = Member("stranger", parent.network, ("a", "b", "c"), "softmax", parent.frontend, "0")
+    with pytest.raises(InputError, match="teacher stranger: 3 labels, the student 2: it does not know high, low"):
+        train_on(
+            corpus, maps, CLIPS, recipe.architecture, recipe.frontend, recipe.fit, 0, teacher=Teacher((stranger,))
+        )  # fmt: skip
