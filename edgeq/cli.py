@@ -133,8 +133,8 @@ def inspect_command(
 def train_command(
     recipe: Path, data: Path, output: Path | None, seed: int | None, cross_validate: bool, as_json: bool
 ) -> None:
-    """Train a bundle from RECIPE (TOML); a killed run resumes where it stood."""
-    from edgeq.training import follow
+    """Train a bundle from RECIPE (TOML), through every stage it has; a killed run resumes where it stood."""
+    from edgeq.compress import follow
 
     result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
     present(result, "training", as_json)
@@ -177,6 +177,50 @@ def prune_command(
     names = [name.strip() for listed in sites for name in listed.split(",")]
     result = pruned.run(model, output, method=method, ratio=ratio, sites=names, round_to=round_to, seed=seed)
     present(result.to_json(), "pruning", as_json)
+
+
+@commands.command("distill", short_help="Train a student from a teacher.")
+@click.option("--teacher", "teachers", required=True, multiple=True, help="Whom to learn from; several: their mean.")
+@click.option("--student", required=True, help="An architecture (fresh weights), or a model to go on from.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of recordings.")
+@click.option("--alpha", default=0.5, show_default=True, help="Share of the labels; the teacher's is the rest.")
+@click.option("--temperature", default=2.0, show_default=True, help="How far the answers are softened.")
+@click.option("--epochs", default=200, show_default=True, type=click.IntRange(min=1), help="One crop a clip each.")
+@click.option("--learning-rate", type=float, help="[default: 3e-3 for fresh weights, 1e-3 for a model]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of weights and crops.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle.  [default: build/<student>-distilled]")
+@json_option
+def distill_command(
+    teachers: tuple[str, ...],
+    student: str,
+    data: Path,
+    alpha: float,
+    temperature: float,
+    epochs: int,
+    learning_rate: float | None,
+    seed: int,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a student on recordings and on what its teacher (zoo name or bundle folder) makes of them.
+
+    The loss is alpha * cross-entropy with the labels + (1 - alpha) * KL divergence from the teacher's answers, both
+    softened by the temperature. With a pruned model as student this is pruning with distillation.
+    """
+    from edgeq.compress import distill
+    from edgeq.training.config import Distillation
+
+    result = distill.run(
+        teachers,
+        student,
+        data,
+        output,
+        how=Distillation(alpha, temperature),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    present(result, "training", as_json)
 
 
 @commands.command("export", short_help="Export MODEL for runtimes and devices, verified.")

@@ -23,10 +23,11 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH = {
-    "audio/frontend_torch.py", "compress/channels.py", "compress/prune.py", "lowering/building.py", "lowering/layers.py",
-    "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py", "nets/mobilenet.py",
-    "nets/panns.py", "nets/quaternion.py", "nets/small.py", "runtime/torch_graph.py", "training/augment.py",
-    "training/fit.py", "training/follow.py", "training/loss.py", "training/teacher.py", "training/trial.py",
+    "audio/frontend_torch.py", "compress/chain.py", "compress/channels.py", "compress/distill.py", "compress/prune.py",
+    "lowering/building.py", "lowering/layers.py", "lowering/trace.py", "nets/arrays.py", "nets/count.py",
+    "nets/cpmobile.py", "nets/dcase.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py",
+    "runtime/torch_graph.py", "training/augment.py", "training/fit.py", "training/loss.py", "training/result.py",
+    "training/session.py", "training/teacher.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 
@@ -81,8 +82,9 @@ def test_torch_is_imported_where_networks_are_built_and_trained_only():
     assert importers("torch") == TORCH | {"nets/registry.py", "runtime/torch.py", "fresh.py"}
 
 
-def test_only_the_command_line_asks_for_training():
-    assert {name for name in importers("edgeq.training") if not name.startswith("training/")} == {"cli.py"}
+def test_only_the_command_line_asks_for_training_and_compression():
+    asking = importers("edgeq.training") | importers("edgeq.compress")
+    assert {name for name in asking if not name.startswith(("training/", "compress/"))} == {"cli.py"}
 
 
 def test_what_a_small_computer_uses_never_imports_training_or_the_extras():

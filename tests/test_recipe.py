@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,59 +10,23 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from beeps import RECIPE, beeps
 
-from edgeq import bundle, corpora
+from edgeq import bundle
 from edgeq.audio import decode, frontend
+from edgeq.compress import follow
 from edgeq.corpora import Corpus
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
-from edgeq.training import follow, trial
 from edgeq.training import recipe as recipes
+from edgeq.training import trial
+from edgeq.training.config import Distillation
 from edgeq.training.evaluate import clip_probabilities, normalisation
 from edgeq.training.features import at_speed, corpus_maps
 
 ROOT = Path(__file__).resolve().parent.parent
-
-RECIPE = """
-name = "beeps"
-architecture = "qdcase22"
-seed = 1
-threads = 1
-exclude_licences = ["secret"]
-licence = "Apache-2.0"
-
-[frontend]
-floor = 1e-3
-floor_rule = "add"
-
-[fit]
-epochs = 12
-batch_size = 4
-crop_seconds = [1.0]
-learning_rate = 0.01
-average_decay = 0.5
-label_smoothing = 0.0
-mix_probability = 0.0
-speeds = [1.1]
-"""
-
-
-def beeps(folder: Path) -> Corpus:
-    """Twelve recordings of 1.5 s in two folds: low or high tones in noise, one more under a licence to leave out."""
-    random = np.random.default_rng(0)
-    lines = ["file,fold,category,licence"]
-    time = np.arange(66150) / 44100
-    for i in range(13):
-        label = ("low", "high")[i % 2]
-        tone = 0.3 * np.sin(2 * np.pi * (300 if label == "low" else 5000) * (1 + 0.02 * i) * time)
-        path = folder / "audio" / f"{i}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, tone + 0.001 * random.standard_normal(len(time)), 44100)
-        lines.append(f"{i}.wav,{1 + i % 4 // 2},{label},{'secret' if i == 12 else 'CC0'}")
-    (folder / "meta.csv").write_text("\n".join(lines))
-    return corpora.open(folder)
 
 
 @pytest.fixture(scope="module")
@@ -233,14 +198,75 @@ def test_normalisation_gives_mean_0_and_deviation_1(derivatives: str) -> None:
         (("floor = 1e-3", "derivatives = 1"), r"frontend\.derivatives = 1: expected a string"),
         (("floor = 1e-3", 'derivatives = "power-frequency"'), r"power is '1\.0', expected 2"),
         (("[fit]", "[fit"), "not TOML"),
+        (("seed = 1", "widths = 16"), "widths = 16: expected a list"),
+        (("seed = 1", "widths = [16, 0, 32, 100]"), "expected positive integers"),
+        (("[fit]", "[prun]\n[fit]"), "unknown key prun: did you mean prune"),
+        (("[fit]", "[prune]\nratio = 0.5\n[fit]"), r"missing key prune\.method"),
+        (
+            ("[fit]", '[prune]\nmethod = "l1"\nsite = ["a"]\n[fit]'),
+            r"prune\.site: did you mean prune\.sites",
+        ),
+        (("[fit]", '[prune]\nmethod = "l1"\nratio = "half"\n[fit]'), r"prune\.ratio = 'half': expected a number"),
+        (("[fit]", '[prune]\nmethod = "l1"\nsteps = 2\n[fit]'), r"prune\.steps = 2: expected 1 to 1, the epochs of"),
+        (("[fit]", "[fine_tune]\nepoch = 3\n[fit]"), r"unknown key fine_tune\.epoch: did you mean fine_tune\.epochs"),
+        (("[fit]", "[fine_tune]\nepochs = 0\n[fit]"), "fine_tune: fit: epochs = 0"),
+        (("[fit]", "[teacher]\nalpha = 0.5\n[fit]"), r"teacher: expected model \(a bundle\), recipe"),
+        (
+            ("[fit]", '[teacher]\nmodel = "a"\ntemprature = 2\n[fit]'),
+            r"teacher\.temprature: did you mean teacher\.temperature",
+        ),
+        (("[fit]", "[teacher]\nmodel = 3\n[fit]"), r"teacher\.model = 3: expected a string or a list"),
+        (("[fit]", '[teacher]\nmodel = "a"\nalpha = 1.5\n[fit]'), "alpha 1.5: expected a number from 0 to 1"),
+        (("[fit]", '[teacher]\nmodel = "a"\nseeds = [1]\n[fit]'), r"teacher\.seeds: says how often teacher\.recipe"),
+        (("[fit]", '[teacher]\nrecipe = "gone.toml"\n[fit]'), r"gone\.toml: cannot be read"),
+        (("[fit]", '[teacher]\nrecipe = "recipe.toml"\n[fit]'), "is the recipe of its own teacher"),
+        (("[fit]", '[teacher]\nrecipe = "other.toml"\n[fit]'), r"window_seconds 10\.0, the student's 1\.0; expected"),
+        (("[fit]", '[teacher]\nrecipe = "other.toml"\nseeds = [1, 1]\n[fit]'), r"seeds = \[1, 1\]: expected different"),
     ],
 )
 def test_recipes_are_read_strictly(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    elsewhere = '"mobilenetv1"\n'  # for windows of 10 s
+    _written(tmp_path, RECIPE.replace('"qdcase22"\n', elsewhere)).rename(tmp_path / "other.toml")
     path = _written(tmp_path, RECIPE.replace(*change))
     with pytest.raises(InputError, match=message) as refused:
         recipes.read(path)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
+
+
+def test_a_chain_is_read_with_the_defaults_of_its_fit(tmp_path: Path) -> None:
+    tables = """
+widths = [8, 8, 16, 20]
+[prune]
+method = "l1"
+ratio = 0.5
+sites = ["conv2=0.25", "conv3"]
+[fine_tune]
+epochs = 5
+learning_rate = 1e-3
+[teacher]
+recipe = "teacher/recipe.toml"
+seeds = [0, 1]
+temperature = 4
+"""
+    (tmp_path / "teacher").mkdir()
+    teacher = _written(tmp_path / "teacher", RECIPE.replace("epochs = 12", "epochs = 7"))
+    widths, _, rest = tables.strip().partition("\n")
+    recipe = recipes.read(_written(tmp_path, RECIPE.replace("seed = 1", f"seed = 1\n{widths}") + rest))
+    plain = recipes.read(teacher)
+    assert recipe.architecture.widths == (8, 8, 16, 20)
+    assert recipe.prune == recipes.Pruning("l1", 0.5, ("conv2=0.25", "conv3"))
+    assert recipe.fine_tune == replace(recipe.fit, epochs=5, learning_rate=1e-3)
+    assert recipe.teacher is not None and recipe.teacher.recipe == plain
+    assert (recipe.teacher.seeds, recipe.teacher.how) == ((0, 1), Distillation(0.5, 4.0))
+    before = recipe.sha256
+    teacher.write_text(teacher.read_text() + "weight_decay = 0.1")
+    assert recipes.read(tmp_path / "recipe.toml").sha256 != before, "the teacher's recipe is a part of it"
+
+
+def test_a_plain_recipe_is_known_by_its_file(tmp_path: Path) -> None:
+    path = _written(tmp_path, RECIPE)
+    assert recipes.read(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_missing_recipe_is_named(tmp_path: Path) -> None:

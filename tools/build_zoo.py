@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq import atomic, corpora
-from edgeq.training import follow
+from edgeq.compress import follow
 from edgeq.training import recipe as recipes
 from edgeq.training.features import corpus_maps
 

@@ -3,13 +3,13 @@
     python tools/cross_validate.py models/esc10-tiny/recipe.toml ... --data ../shared/data/esc10 --jobs 2
 
 Runs lie in --work as <name>-<recipe>-seed<seed>-fold<fold>.json and are not repeated; delete one to run it again. When
-every run of a recipe is there, cross_validation.json is written beside it.
+every run of a recipe is there, cross_validation.json is written beside it. Parents and teachers, trained without the
+fold as well, lie in the folder `stages` of --work; runs share them, so their time is not in a run's.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import os
@@ -25,6 +25,7 @@ import numpy as np
 
 from edgeq import atomic, corpora, machine
 from edgeq.corpora import metrics
+from edgeq.training import recipe as recipes
 
 
 def main() -> None:
@@ -74,17 +75,18 @@ def _spawn(arguments: argparse.Namespace, recipe: Path, seed: int, fold: int) ->
 def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
     import torch
 
-    from edgeq.training import follow
-    from edgeq.training import recipe as recipes
-    from edgeq.training.features import corpus_maps
+    from edgeq.compress import chain, follow
 
     # One thread, so that runs side by side do not disturb each other and a run repeats exactly.
     recipe = replace(recipes.read(path), seed=seed, threads=1)
     corpus = corpora.open(data).without_licences(recipe.exclude_licences)
-    maps = corpus_maps(corpus, recipe.frontend, recipe.fit.speeds, work / "features")
-    started = time.perf_counter()
-    scores = follow.held_out(recipe, corpus, maps, fold)
-    seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time()}
+    setting = follow.without_fold(recipe, corpus, work, fold)
+    chain.check(recipe, setting)
+    before = time.process_time()
+    chain.parents(recipe, setting)
+    started, shared = time.perf_counter(), time.process_time() - before
+    scores = follow.held_out(recipe, corpus, work, fold)
+    seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - shared}
     result = {
         "recipe_sha256": recipe.sha256,
         "seed": seed,
@@ -100,7 +102,7 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
 
 
 def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, ...]) -> Path:
-    from edgeq.training.follow import summary
+    from edgeq.training.result import summary
 
     runs = {(seed, fold): json.loads(_place(work, recipe, seed, fold).read_text()) for seed in seeds for fold in folds}
     first = next(iter(runs.values()))
@@ -159,8 +161,7 @@ def _per_class(labels: list[str], runs: dict[tuple[int, int], dict[str, Any]]) -
 
 def _place(work: Path, recipe: Path, seed: int, fold: int) -> Path:
     work.mkdir(parents=True, exist_ok=True)
-    content = hashlib.sha256(recipe.read_bytes()).hexdigest()[:8]
-    return work / f"{recipe.parent.name}-{content}-seed{seed}-fold{fold}.json"
+    return work / f"{recipe.parent.name}-{recipes.read(recipe).sha256[:8]}-seed{seed}-fold{fold}.json"
 
 
 def _line(run: dict[str, Any]) -> str:

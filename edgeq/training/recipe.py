@@ -15,22 +15,56 @@ from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.errors import InputError, naming
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training.config import FitConfig
+from edgeq.training.config import PAPER, Distillation, FitConfig
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The [prune] table: which filters go, once the network is trained.
+
+    method, ratio, sites: as `compress.prune.ratios` takes them; round_to: as `compress.prune.prune`. steps: in how many
+    equal steps the filters go, with an equal share of the epochs of [fine_tune] after each.
+    """
+
+    method: str
+    ratio: float | None = None
+    sites: tuple[str, ...] = ()
+    round_to: int = 1
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The [teacher] table: whom the last stage of training learns from, and how.
+
+    models: bundles (zoo names, or folders) whose mean answer teaches where nothing is held out. recipe: trains the
+    teacher on the student's own clips, once for each of `seeds` (none: the student's seed): so wherever a fold is held
+    out, and where there are no models.
+    """
+
+    models: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    seeds: tuple[int, ...] = ()
+    how: Distillation = PAPER
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained.
+    """How a model is trained, stage by stage.
 
     architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
-    table. seed; threads (a result is repeatable for equal threads); exclude_licences: clips under these are left out;
-    licence: of the bundle. sha256: of the recipe file.
+    table; then, where there are such tables, prune, fine_tune and teacher. seed; threads (a result is repeatable for
+    equal threads); exclude_licences: clips under these are left out; licence: of the bundle. sha256: of the recipe
+    file, with that of the teacher's recipe where there is one.
     """
 
     name: str
     architecture: ArchitectureSpec
     frontend: FrontendSpec
     fit: FitConfig
+    prune: Pruning | None = None
+    fine_tune: FitConfig | None = None
+    teacher: Teaching | None = None
     seed: int = 0
     threads: int = 2
     exclude_licences: tuple[str, ...] = ()
@@ -41,13 +75,18 @@ class Recipe:
 def read(path: Path | str) -> Recipe:
     """Read a recipe.
 
-    Top level: name, architecture (a preset of nets.registry), seed, threads, exclude_licences, licence. [frontend]:
-    preset (default: the architecture's own) and any field of FrontendSpec to change in it; derivatives are "time" where
-    the architecture takes 4 components, unless "power-frequency" is asked for; normalisation follows from the data.
-    [fit]: the fields of FitConfig.
+    Top level: name, architecture (a preset of nets.registry), widths (to change those of the preset), seed, threads,
+    exclude_licences, licence. [frontend]: preset (default: the architecture's own) and any field of FrontendSpec to
+    change in it; derivatives are "time" where the architecture takes 4 components, unless "power-frequency" is asked
+    for; normalisation follows from the data. [fit]: the fields of FitConfig. [prune]: those of Pruning. [fine_tune]:
+    fields of FitConfig that differ from [fit]. [teacher]: model (one or a list), recipe, both from the folder of this
+    file, a model's bare name from the zoo; seeds, alpha, temperature.
     Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
     """
-    path = Path(path)
+    return _read(Path(path), ())
+
+
+def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
     try:
         content = path.read_bytes()
         table = tomllib.loads(content.decode())
@@ -56,27 +95,41 @@ def read(path: Path | str) -> Recipe:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error}); mend that line") from error
     with naming(path):
-        return replace(_from_table(table), sha256=hashlib.sha256(content).hexdigest())
+        if path.resolve() in students:
+            raise InputError("is the recipe of its own teacher; expected another one")
+        recipe = _from_table(table, path, (*students, path.resolve()))
+        _check_stages(recipe)
+    taught_by = recipe.teacher.recipe.sha256 if recipe.teacher and recipe.teacher.recipe else ""
+    return replace(recipe, sha256=hashlib.sha256(content + taught_by.encode()).hexdigest())
 
 
-def _from_table(table: Mapping[str, Any]) -> Recipe:
-    known = ("name", "architecture", "seed", "threads", "exclude_licences", "licence", "frontend", "fit")
+def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Recipe:
+    tables = ("frontend", "fit", "prune", "fine_tune", "teacher")
+    known = ("name", "architecture", "widths", "seed", "threads", "exclude_licences", "licence", *tables)
     _check_keys("", table, known, required=("name", "architecture", "fit"))
     name = manifest.checked_name(_value("", table, "name", str))
     preset = _value("", table, "architecture", str)
     architecture = registry.preset(preset)
+    if "widths" in table:
+        architecture = replace(architecture, widths=_list("", table, "widths", int))
     spec = _frontend(_value("", table, "frontend", dict, {}), registry.frontend(preset), architecture.input_shape)
     seed, threads = _value("", table, "seed", int, 0), _value("", table, "threads", int, 2)
     if seed < 0 or not 1 <= threads <= 1024:
         raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
+    fit = FitConfig(**_fit("fit.", _value("", table, "fit", dict), required=("epochs",)))
+    with naming("fine_tune"):
+        fine_tune = replace(fit, **_fit("fine_tune.", _value("", table, "fine_tune", dict, {})))
     return Recipe(
         name=name,
         architecture=architecture,
         frontend=spec,
-        fit=_fit(_value("", table, "fit", dict)),
+        fit=fit,
+        prune=_pruning(_value("", table, "prune", dict)) if "prune" in table else None,
+        fine_tune=fine_tune if "fine_tune" in table else None,
+        teacher=_teaching(_value("", table, "teacher", dict), path, students) if "teacher" in table else None,
         seed=seed,
         threads=threads,
-        exclude_licences=_strings(table, "exclude_licences"),
+        exclude_licences=_list("", table, "exclude_licences", str),
         licence=_value("", table, "licence", str, ""),
     )
 
@@ -98,21 +151,73 @@ def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, in
     return spec
 
 
-def _fit(table: Mapping[str, Any]) -> FitConfig:
+def _fit(within: str, table: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
     kinds = {f.name: f.type for f in fields(FitConfig)}
-    _check_keys("fit.", table, tuple(kinds), required=("epochs",))
+    _check_keys(within, table, tuple(kinds), required)
     values: dict[str, Any] = {}
     for key in table:
         if kinds[key] == "tuple[float, ...]":
-            numbers = _value("fit.", table, key, list)
-            if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-                raise InputError(f"fit.{key} = {numbers!r}: expected a list of numbers")
-            values[key] = tuple(map(float, numbers))
+            values[key] = tuple(map(float, _list(within, table, key, (int, float))))
         elif kinds[key] == "float":
-            values[key] = float(_value("fit.", table, key, (int, float)))
+            values[key] = float(_value(within, table, key, (int, float)))
         else:
-            values[key] = _value("fit.", table, key, int if kinds[key] == "int" else str)
-    return FitConfig(**values)
+            values[key] = _value(within, table, key, int if kinds[key] == "int" else str)
+    return values
+
+
+def _pruning(table: Mapping[str, Any]) -> Pruning:
+    _check_keys("prune.", table, tuple(f.name for f in fields(Pruning)), required=("method",))
+    return Pruning(
+        method=_value("prune.", table, "method", str),
+        ratio=float(_value("prune.", table, "ratio", (int, float))) if "ratio" in table else None,
+        sites=_list("prune.", table, "sites", str),
+        round_to=_value("prune.", table, "round_to", int, 1),
+        steps=_value("prune.", table, "steps", int, 1),
+    )
+
+
+def _teaching(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Teaching:
+    _check_keys("teacher.", table, ("model", "recipe", "seeds", "alpha", "temperature"))
+    models = table.get("model", [])
+    models = _list("teacher.", table, "model", str) if isinstance(models, list) else (models,)
+    if not all(isinstance(model, str) for model in models):
+        raise InputError(f"teacher.model = {table['model']!r}: expected a string or a list of strings")
+    if not models and "recipe" not in table:
+        raise InputError("teacher: expected model (a bundle), recipe (of the teacher), or both")
+    seeds = _list("teacher.", table, "seeds", int)
+    if seeds and "recipe" not in table:
+        raise InputError("teacher.seeds: says how often teacher.recipe is followed; add teacher.recipe")
+    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
+        raise InputError(f"teacher.seeds = {list(seeds)}: expected different whole numbers, 0 or more")
+    return Teaching(
+        models=tuple(str(path.parent / model) if "/" in model else model for model in models),
+        recipe=_read(path.parent / _value("teacher.", table, "recipe", str), students) if "recipe" in table else None,
+        seeds=seeds,
+        how=Distillation(
+            **{
+                key: float(_value("teacher.", table, key, (int, float)))
+                for key in ("alpha", "temperature")
+                if key in table
+            }
+        ),
+    )
+
+
+def _check_stages(recipe: Recipe) -> None:
+    """What the stages ask of each other, and teacher and student, as far as recipes tell."""
+    epochs = recipe.fine_tune.epochs if recipe.fine_tune else 1
+    if recipe.prune and not 1 <= recipe.prune.steps <= epochs:
+        raise InputError(f"prune.steps = {recipe.prune.steps}: expected 1 to {epochs}, the epochs of [fine_tune]")
+    if recipe.teacher is None or recipe.teacher.recipe is None:
+        return
+    teacher = recipe.teacher.recipe
+    for what, its, own in (
+        ("window_seconds", teacher.frontend.window_seconds, recipe.frontend.window_seconds),
+        ("output", teacher.architecture.output, recipe.architecture.output),
+        ("exclude_licences", sorted(teacher.exclude_licences), sorted(recipe.exclude_licences)),
+    ):
+        if its != own:
+            raise InputError(f"teacher.recipe: {what} {its!r}, the student's {own!r}; expected the same")
 
 
 def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
@@ -127,6 +232,7 @@ def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], r
 
 
 _KIND_NAMES = {str: "a string", int: "a whole number", dict: "a table", list: "a list", (int, float): "a number"}
+_PLURALS = {str: "strings", int: "whole numbers", (int, float): "numbers"}
 
 
 def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:
@@ -136,8 +242,8 @@ def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: 
     return value
 
 
-def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    values = _value("", table, key, list, [])
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"{key} = {values!r}: expected a list of strings")
+def _list(within: str, table: Mapping[str, Any], key: str, kind: Any) -> tuple[Any, ...]:
+    values = _value(within, table, key, list, [])
+    if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+        raise InputError(f"{within}{key} = {values!r}: expected a list of {_PLURALS[kind]}")
     return tuple(values)

@@ -1,0 +1,119 @@
+"""From a recipe and a corpus to a bundle, or to scores on the folds held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgeq import bundle, corpora
+from edgeq.compress import chain
+from edgeq.compress.chain import Setting
+from edgeq.corpora import Corpus
+from edgeq.errors import InputError
+from edgeq.training import recipe as recipes
+from edgeq.training import result
+from edgeq.training.recipe import Recipe
+from edgeq.training.session import maps
+from edgeq.training.trial import held_out_scores
+
+
+def run(
+    path: Path | str,
+    data: Path | str,
+    output: Path | None = None,
+    seed: int | None = None,
+    cross_validate: bool = False,
+) -> dict[str, Any]:
+    """What `edgeq train` does: follow the recipe at `path` on the corpus at `data`.
+
+    output: the bundle to write, by default build/<name>; log-mel maps, checkpoints and what the last stage rests on go
+    to the folder `training` beside it. Returns metrics, and where a bundle was written its path.
+    Raises InputError as `recipe.read`, `corpora.open`, `chain.check`, `chain.trained` and `bundle.write` do.
+    """
+    recipe = recipes.read(path)
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
+    output = output or Path("build") / recipe.name
+    bundle.check_place(output)  # now, not after an hour of training
+    work = output.parent / "training"
+    if cross_validate:
+        return {"metrics": cross_validation(recipe, corpora.open(data), work)}
+    written, measured = train(recipe, corpora.open(data), output, work)
+    return {"bundle": str(written.folder), "metrics": measured}
+
+
+def train(
+    recipe: Recipe, corpus: Corpus, output: Path, work: Path, extra_metrics: Mapping[str, Any] | None = None
+) -> tuple[bundle.Bundle, dict[str, Any]]:
+    """Train on every clip the recipe does not exclude, and write the bundle with ranges and goldens to `output`.
+
+    Log-mel maps and stages are kept in `work`, and until the bundle is written a checkpoint: a killed run resumes.
+    Returns the bundle and its metrics, as `result.write`. Raises InputError as `run`.
+    """
+    setting = _setting(recipe, corpus, work)
+    chain.check(recipe, setting)
+    checkpoint = work / f"{recipe.name}.checkpoint"
+    trained = chain.trained(recipe, setting, checkpoint, recipe.name)
+    written, measured = result.write(
+        output,
+        recipe.name,
+        trained,
+        setting.corpus,
+        maps(setting.corpus, trained.frontend, recipe.fit.speeds, work),
+        {
+            "recipe_sha256": recipe.sha256,
+            "exclude_licences": list(recipe.exclude_licences),
+            **result.provenance(setting.corpus, recipe.fit, recipe.seed, recipe.threads),
+            **chain.provenance(recipe, setting),
+        },
+        recipe.licence,
+        extra_metrics,
+    )
+    checkpoint.unlink(missing_ok=True)
+    return written, measured
+
+
+def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, Any]:
+    """Hold out each fold of the corpus in turn, with the recipe's seed; what is kept goes to `work`, as in `train`.
+
+    Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
+    over clips, and accuracy by fold. Raises InputError where the corpus has fewer than two folds, and as `run`.
+    """
+    corpus = _chosen(recipe, corpus)
+    if len(corpus.folds) < 2:
+        raise InputError(
+            f"{corpus.name}: folds {list(corpus.folds)}: expected at least 2 for cross-validation; "
+            "number them in the column `fold` of a meta.csv"
+        )
+    checkpoints = {fold: work / f"{recipe.name}.fold{fold}.checkpoint" for fold in corpus.folds}
+    folds = {fold: held_out(recipe, corpus, work, fold, checkpoints[fold]) for fold in corpus.folds}
+    for checkpoint in checkpoints.values():
+        checkpoint.unlink(missing_ok=True)
+    return result.summary(folds)
+
+
+def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Train on the other folds and score this one, as `trial.held_out_scores`. Clips without a fold are trained on."""
+    setting = without_fold(recipe, corpus, work, fold)
+    chain.check(recipe, setting)
+    trained = chain.trained(recipe, setting, checkpoint, f"{recipe.name} without fold {fold}")
+    testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == fold]
+    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
+    return held_out_scores(trained, setting.corpus, heard, testing)
+
+
+def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setting:
+    """The setting in which a recipe is followed where a fold is held out."""
+    corpus = _chosen(recipe, corpus)
+    return Setting(corpus, tuple(i for i, clip in enumerate(corpus.clips) if clip.fold != fold), work)
+
+
+def _setting(recipe: Recipe, corpus: Corpus, work: Path) -> Setting:
+    corpus = _chosen(recipe, corpus)
+    return Setting(corpus, range(len(corpus.clips)), work)
+
+
+def _chosen(recipe: Recipe, corpus: Corpus) -> Corpus:
+    return corpus.without_licences(recipe.exclude_licences)

@@ -1,0 +1,98 @@
+"""What a training leaves behind: a bundle that can be deployed, or a summary of the scores on folds held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeq import bundle, goldens
+from edgeq.bundle import Bundle
+from edgeq.corpora import Corpus, metrics
+from edgeq.nets.count import totals
+from edgeq.training.config import FitConfig
+from edgeq.training.evaluate import clip_probabilities
+from edgeq.training.features import CorpusMaps
+from edgeq.training.session import note
+from edgeq.training.trial import Trained
+
+
+def write(
+    output: Path,
+    name: str,
+    trained: Trained,
+    corpus: Corpus,
+    maps: CorpusMaps,
+    provenance: Mapping[str, Any],
+    licence: str = "",
+    extra_metrics: Mapping[str, Any] | None = None,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Write the bundle of a training, with ranges, goldens and metrics.
+
+    corpus, maps: what it was trained on. Returns the bundle and its metrics: the accuracy on these clips (which says
+    only that the fit converged), parameters and MACs (`nets.count.totals`), and extra_metrics. Raises InputError as
+    `bundle.write` does.
+    """
+    predict = trained.predict()
+    probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
+    training_accuracy = metrics.accuracy(probabilities, np.array(corpus.targets))
+    costs = totals(trained.architecture, trained.frontend)
+    measured = {"training_accuracy": training_accuracy, **costs, **(extra_metrics or {})}
+    answers = goldens.choose(predict, trained.frontend)
+    if answers.gate == goldens.SQNR:
+        note(f"{name}: decisive on few synthetic sounds: its INT8 files will be judged by the SQNR of their logits")
+    written = bundle.write(
+        output,
+        name=name,
+        architecture=trained.architecture,
+        frontend=trained.frontend,
+        labels=corpus.labels,
+        weights=trained.weights(),
+        ranges=trained.ranges,
+        goldens=answers,
+        provenance=provenance,
+        licence=licence,
+        metrics=measured,
+    )
+    return written, measured
+
+
+def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> dict[str, Any]:
+    """What every training says of itself: how it was seeded and run, on which data, with which versions."""
+    return {
+        "seed": seed,
+        "threads": threads,
+        "precision": config.usable_precision,
+        "corpus": corpus.name,
+        "corpus_sha256": corpus.hash,
+        "clips": len(corpus.clips),
+        "folds": list(corpus.folds),
+        "edgeq": version("edgeq"),
+        "torch": torch.__version__,
+    }
+
+
+def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy over all folds, from the scores of each (`trial.held_out_scores`)."""
+    clips = sum(scores["clips"] for scores in folds.values())
+    total = {
+        key: sum(scores[key] for scores in folds.values()) for key in ("correct_int8", "correct_float", "agreeing")
+    }
+    interval = metrics.interval_over_clips(total["correct_int8"], clips)
+    return {
+        "clips": clips,
+        "accuracy": total["correct_int8"] / clips,
+        "accuracy_float": total["correct_float"] / clips,
+        "agreement": total["agreeing"] / clips,
+        **{
+            key: sum(scores[key] * scores["clips"] for scores in folds.values()) / clips
+            for key in ("log_loss_int8", "log_loss_float")
+        },
+        "interval": asdict(interval),
+        "folds": {str(fold): scores["correct_int8"] / scores["clips"] for fold, scores in folds.items()},
+    }

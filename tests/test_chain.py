@@ -1,0 +1,291 @@
+"""A recipe's stages: each starts where the one before ended, is done once, and never hears what is held out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from beeps import RECIPE, beeps
+
+from edgeq import bundle, goldens, verify
+from edgeq.compress import chain, follow
+from edgeq.compress.chain import Setting, Stage
+from edgeq.corpora import Corpus
+from edgeq.errors import InputError
+from edgeq.export import run as exporting
+from edgeq.training import fit as fitting
+from edgeq.training import recipe as recipes
+from edgeq.training.recipe import Recipe
+
+TEACHER = """
+name = "teacher"
+architecture = "dcase22"
+seed = 1
+threads = 1
+exclude_licences = ["secret"]
+
+[frontend]
+floor = 1e-3
+floor_rule = "add"
+
+[fit]
+epochs = 4
+batch_size = 4
+learning_rate = 0.01
+average_decay = 0.5
+speeds = [1.1]
+"""
+
+PRUNE = """
+[prune]
+method = "operator-norm"
+ratio = 0.5
+sites = ["conv2", "conv3"]
+"""
+
+TUNE = """
+[fine_tune]
+epochs = 3
+learning_rate = 0.001
+"""
+
+TAUGHT = """
+[teacher]
+recipe = "teacher.toml"
+alpha = 0.25
+"""
+
+KILLED = """
+import signal, sys, torch
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_chain import followed
+from edgeq.compress import chain
+train_on = chain.train_on
+def stopping(corpus, maps, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, teacher):
+    def told(epoch, loss):
+        on_epoch(epoch, loss)
+        if start is not None and epoch == 1:
+            print("fine-tuning", flush=True)
+            signal.pause()
+    return train_on(corpus, maps, clips, architecture, spec, config, seed, checkpoint, told, start, teacher)
+chain.train_on = stopping
+followed(Path({folder!r}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These networks decide little: do not search a thousand sounds for goldens."""
+    monkeypatch.setattr(goldens, "_CANDIDATES", goldens.COUNT)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return beeps(tmp_path_factory.mktemp("beeps"))
+
+
+def written(folder: Path, *tables: str, name: str = "chained") -> Path:
+    """A recipe of few epochs with these tables, beside its teacher's."""
+    (folder / "teacher.toml").write_text(TEACHER)
+    path = folder / f"{name}.toml"
+    path.write_text(RECIPE.replace('"beeps"', f'"{name}"').replace("epochs = 12", "epochs = 4") + "".join(tables))
+    return path
+
+
+def followed(folder: Path) -> bundle.Bundle:
+    """The recipe in a folder that holds corpus and recipe, followed there."""
+    result = follow.run(folder / "chained.toml", folder / "corpus", folder / "out" / "chained")
+    return bundle.read(result["bundle"])
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each training was asked for."""
+    told: list[dict[str, Any]] = []
+    train_on = chain.train_on
+    # As the chain passes them, in this order.
+    names = ["corpus", "maps", "clips", "architecture", "spec", "config", "seed", "checkpoint", "on_epoch"]
+    names += ["start", "teacher"]
+
+    def noting(*values: Any) -> Any:
+        told.append(dict(zip(names, values, strict=True)))
+        return train_on(*values)
+
+    monkeypatch.setattr(chain, "train_on", noting)
+    return told
+
+
+def whole(corpus: Corpus, work: Path) -> Setting:
+    return Setting(corpus, range(len(corpus.clips)), work)
+
+
+def test_stages_of_every_kind_of_recipe(tmp_path: Path) -> None:
+    def of(*tables: str) -> tuple[Stage, ...]:
+        return chain.stages(recipes.read(written(tmp_path, *tables)))
+
+    fit = recipes.read(written(tmp_path)).fit
+    tune = replace(fit, epochs=3, learning_rate=0.001)
+    assert of() == (Stage(fit),)
+    assert of(TAUGHT) == (Stage(fit, taught=True),)
+    assert of(PRUNE) == (Stage(fit), Stage(None, 1))
+    assert of(TUNE, TAUGHT) == (Stage(fit), Stage(tune, taught=True))
+    assert of(PRUNE, TUNE) == (Stage(fit), Stage(tune, 1))
+    assert of(PRUNE + "steps = 2\n", TUNE, TAUGHT) == (
+        Stage(fit),
+        Stage(replace(tune, epochs=1), 1, taught=True),
+        Stage(replace(tune, epochs=2), 2, taught=True),
+    )
+
+
+def test_a_recipe_rebuilds_its_model_whole(corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
+    recipe = recipes.read(written(tmp_path, PRUNE, TUNE, TAUGHT + "seeds = [0, 5]\n"))
+    built, metrics = follow.train(recipe, corpus, tmp_path / "out", tmp_path / "work")
+    bundle.check(built)
+    assert built.architecture.widths == (16, 8, 16, 100)
+    assert metrics["lowered"] < 9_000
+    parent, *teachers, last = trainings
+    assert parent["start"] is None and parent["teacher"] is None
+    assert [one["seed"] for one in teachers] == [0, 5] and all(one["corpus"] is parent["corpus"] for one in teachers)
+    assert last["start"] is not None and last["seed"] != parent["seed"]
+    assert [member.name for member in last["teacher"].members] == ["teacher", "teacher"]
+    assert built.frontend == last["spec"] == bundle.read(next((tmp_path / "work/stages").glob("q*"))).frontend
+    told = built.provenance["distilled"]
+    assert (told["alpha"], told["temperature"]) == (0.25, 2.0)
+    stored = {bundle.read(path).files["weights.safetensors"].sha256 for path in (tmp_path / "work/stages").glob("d*")}
+    assert {teacher["weights_sha256"] for teacher in told["teachers"]} == stored
+    assert built.provenance["pruned"]["widths"] == [16, 16, 32, 100]
+    assert not list((tmp_path / "work").rglob("*.checkpoint")), "a finished chain needs none"
+
+
+@pytest.mark.slow
+def test_a_chained_bundle_exports_and_verifies_like_any_other(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with goldens of a network that has learnt to decide
+    recipe = recipes.read(written(tmp_path, PRUNE, TUNE))
+    recipe = replace(recipe, fit=replace(recipe.fit, epochs=12))
+    built, _ = follow.train(recipe, corpus, tmp_path / "out", tmp_path / "work")
+    exporting.export(str(built.folder), tmp_path / "exported", formats=("onnx", "tflite"), int8=True)
+    assert verify.verify(str(tmp_path / "exported"), data=None).passed
+
+
+def test_variants_share_their_parent_and_repeat_themselves(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]
+) -> None:
+    first = recipes.read(written(tmp_path, PRUNE, TUNE))
+    other = recipes.read(written(tmp_path, PRUNE.replace("0.5", "0.25"), TUNE, name="other"))
+    kept = [follow.train(one, corpus, tmp_path / one.name, tmp_path / "work")[0] for one in (first, other)]
+    assert [one["start"] is None for one in trainings] == [True, False, False], "one parent for both"
+    assert [one.architecture.widths[1] for one in kept] == [8, 12]
+    again, _ = follow.train(first, corpus, tmp_path / "again", tmp_path / "elsewhere")
+    assert (again.folder / "bundle.json").read_bytes() == (kept[0].folder / "bundle.json").read_bytes()
+
+
+def test_filters_that_go_in_steps_leave_as_many_as_at_once(corpus: Corpus, tmp_path: Path) -> None:
+    table = PRUNE.replace('["conv2", "conv3"]', '["conv1=0.25", "conv3=0.5"]')
+    found = []
+    for steps in (1, 3):
+        recipe = recipes.read(written(tmp_path, table + f"steps = {steps}\n", TUNE))
+        outcome = chain.trained(recipe, whole(corpus, tmp_path / "work"), None, "test")
+        found.append(outcome.architecture.widths)
+    assert found == [(12, 16, 16, 100)] * 2
+    widths = {bundle.read(path).architecture.widths for path in (tmp_path / "work/stages").iterdir()}
+    assert widths == {(16, 16, 32, 100), (12, 16, 24, 100), (12, 16, 20, 100)}
+
+
+def test_nothing_held_out_is_heard_by_parent_or_teacher(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]
+) -> None:
+    recipe = recipes.read(written(tmp_path, PRUNE, TUNE, TAUGHT))
+    result = follow.cross_validation(recipe, corpus, tmp_path)
+    assert result["clips"] == 12
+    assert len(trainings) == 2 * 3
+    for fold, those in ((1, trainings[:3]), (2, trainings[3:])):
+        for one in those:
+            folds = {one["corpus"].clips[i].fold for i in one["clips"]}
+            assert folds == {3 - fold}
+    assert len(list((tmp_path / "stages").iterdir())) == 4, "a parent and a teacher for each fold"
+
+
+def test_a_killed_chain_goes_on_where_it_stood(tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
+    """Killed after an epoch of fine-tuning: parent and teacher are not trained again, and no epoch is run twice."""
+    places = [tmp_path / "killed", tmp_path / "straight"]
+    for place in places:
+        place.mkdir()
+        beeps(place / "corpus")
+        written(place, PRUNE, TUNE, TAUGHT)
+    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(places[0]))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().strip() == "fine-tuning"
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    epochs: list[int] = []
+    epoch = fitting._Run.epoch
+
+    def counted(run: Any, number: int) -> float:
+        epochs.append(number)
+        return epoch(run, number)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fitting._Run, "epoch", counted)
+        resumed = followed(places[0])
+    assert len(trainings) == 1 and epochs == [1, 2], "only what was left of the fine-tuning"
+    straight = followed(places[1])
+    assert resumed.files["weights.safetensors"] == straight.files["weights.safetensors"]
+
+
+def test_what_would_fail_late_is_told_at_once(corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
+    stranger = tmp_path / "stranger"
+    for tables, message in (
+        ((PRUNE.replace("conv3", "conv9"),), "no convolution or dense layer 'conv9'; did you mean conv3"),
+        ((PRUNE.replace("0.5", "0.99"),), "leaves none of its 4 filters; expected at most 0.75"),
+        ((PRUNE.replace("operator-norm", "operator_norm"),), "did you mean operator-norm"),
+        (('[teacher]\nmodel = "esc10-tinny"\n',), "did you mean esc10-tiny"),
+        ((f'[teacher]\nmodel = "esc10-tiny"\n{TAUGHT[11:]}',), "trained by recipe 1299a532, and teacher.recipe is"),
+    ):
+        recipe = recipes.read(written(tmp_path, *tables))
+        with pytest.raises(InputError, match=message):
+            follow.train(recipe, corpus, stranger, tmp_path / "work")
+    recipe = recipes.read(written(tmp_path, '[teacher]\nmodel = "esc10-tiny"\n'))
+    with pytest.raises(
+        InputError, match=r"teacher\.model esc10-tiny may have heard the clips held out; give teacher\."
+    ):
+        follow.cross_validation(recipe, corpus, tmp_path / "work")
+    with pytest.raises(InputError, match=r"teacher esc10-tiny: 10 labels, the student 2: it does not know high, low"):
+        follow.train(recipe, corpus, stranger, tmp_path / "work")
+    assert not trainings and not (tmp_path / "work").exists()
+
+
+def test_a_model_teaches_where_nothing_is_held_out(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]
+) -> None:
+    teacher = recipes.read(written(tmp_path).with_name("teacher.toml"))
+    model, _ = follow.train(teacher, corpus, tmp_path / "model", tmp_path / "work")
+    recipe = recipes.read(written(tmp_path, TAUGHT + 'model = ["./model"]\n'))
+    built, _ = follow.train(recipe, corpus, tmp_path / "out", tmp_path / "work")
+    (told,) = built.provenance["distilled"]["teachers"]
+    assert told["weights_sha256"] == model.files["weights.safetensors"].sha256
+    assert len(trainings) == 2
+    follow.held_out(recipe, corpus, tmp_path / "work", 1)
+    assert len(trainings) == 4, "without the fold its recipe is followed"
+
+
+def test_other_seeds_and_clips_have_other_parents(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = recipes.read(written(tmp_path, TUNE))
+
+    def key(recipe: Recipe, clips: range) -> str:
+        return chain._key(recipe, 0, Setting(corpus, clips, tmp_path))
+
+    plain = key(recipe, range(8))
+    assert plain == key(replace(recipe, name="other", fine_tune=None), range(8))
+    assert len({plain, key(replace(recipe, seed=2), range(8)), key(recipe, range(1, 9)), key(recipe, range(9))}) == 4
