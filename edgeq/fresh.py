@@ -135,7 +135,8 @@ def _sounds(frontend: FrontendSpec, count: int) -> Iterator[np.ndarray]:
 
 def _normalised(frontend: FrontendSpec, name: str) -> FrontendSpec:
     """The front end with statistics of synthetic sounds, so that random weights see inputs of the usual size."""
-    few = _few(frontend)
+    # All of short windows; of those that take seconds a few say enough.
+    few = min(COUNT, 4 * batch_size(frontend.n_mels, frontend.window_frames))
     with progress(f"{name}: synthetic sounds", few) as advance:
         found = []
         for sounds in _sounds(frontend, few):
