@@ -22,6 +22,7 @@ from edgeq.decision import ClipScores
 from edgeq.errors import InputError
 from edgeq.goldens import Goldens
 from edgeq.graph import cost, fidelity, from_tflite, model_file
+from edgeq.graph.ir import Graph
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
 from edgeq.progress import Advance, progress
 from edgeq.runtime import Runtime, embedded
@@ -239,10 +240,27 @@ def _place(opened: Bundle, stage: str) -> Path:
 
 def _int8_faults(opened: Bundle) -> Iterator[str]:
     graph = from_tflite.read(_place(opened, "tflite-int8"))
-    if "tflite" in opened.exports:
-        yield from fidelity.weight_faults(from_tflite.read(_place(opened, "tflite")), graph)
+    twin = _float_twin(opened, graph) if "tflite" in opened.exports else None
+    if twin is not None:
+        yield from fidelity.weight_faults(twin, graph)
     if bundles.RANGES in opened.files:
         yield from fidelity.range_faults(graph, opened.ranges())
+
+
+def _float_twin(opened: Bundle, int8_graph: Graph) -> Graph | None:
+    """What the INT8 .tflite file was quantized from: what the float one holds, unless a table made layers of it fast.
+
+    Then it is the network in block form, which takes torch: None where that is not installed.
+    """
+    graph = from_tflite.read(_place(opened, "tflite"))
+    if bundles.LOWERING not in opened.files or not list(fidelity.weight_faults(graph, int8_graph)):
+        return graph
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from edgeq.lowering.trace import lower
+    from edgeq.runtime.torch import network
+
+    return lower(network(opened), opened.architecture)
 
 
 def _logit_sqnr(opened: Bundle, stage: str, expected: np.ndarray, found: np.ndarray, inputs: np.ndarray) -> float:
@@ -320,7 +338,10 @@ def _layers(opened: Bundle, inputs: np.ndarray) -> tuple[tuple[LayerResult, ...]
         return (), []
     if "tflite" not in opened.exports:
         return (), ["no float .tflite beside the INT8 one: layers and codes were not compared"]
-    exact, rounded = (from_tflite.read(_place(opened, stage)) for stage in ("tflite", "tflite-int8"))
+    rounded = from_tflite.read(_place(opened, "tflite-int8"))
+    exact = _float_twin(opened, rounded)
+    if exact is None:
+        return (), ["the float .tflite has fast layers and torch is not installed: layers and codes were not compared"]
     macs = sum(layer.macs for layer in cost.layers(exact))
     count = min(len(inputs), max(LAYER_GOLDENS, LAYER_MACS // max(1, macs)))
     notes = []
