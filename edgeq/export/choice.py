@@ -126,7 +126,7 @@ def _choice(files: Mapping[str, Any], form: str, graph: ir.Graph) -> Choice:
             found["runtime"],
             found["version"],
         )
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{form}: a field is missing or of the wrong kind ({error}); run: --lowering auto") from error
     for stated, actual in zip_longest(choice.layers, layers(graph, choice.fast)):
         if stated is None or replace(stated, times=None) != actual:

@@ -80,7 +80,9 @@ def select(graph: ir.Graph, lowering: str | Path, forms: Sequence[str]) -> Selec
         if not quaternion:
             return Selection({}, notes=("no quaternion convolutions: --lowering auto had nothing to choose",))
         choices = {form: choose(graph, form) for form in forms}
-        return Selection(choices, table(choices))
+        slower = [choice for choice in choices.values() if choice.network and not choice.fast]
+        notes = (f"{choice.runtime}: what gains alone gains too little as a network: all is block" for choice in slower)
+        return Selection(choices, table(choices), tuple(notes))
     return Selection(*read_table(Path(lowering), graph, forms))
 
 
@@ -122,8 +124,8 @@ def paired(block: Runtime, fast: Runtime, x: np.ndarray) -> Times:
     for row in samples:
         for n, side in enumerate((block, fast)):
             row[n] = _seconds(side, x, repeats[n])
-    block_ms, fast_ms = 1000 * np.median(samples, axis=0)
-    return Times(float(block_ms), float(fast_ms), float(np.median(samples[:, 1] / samples[:, 0])))
+    figures = (*np.median(1000 * samples, axis=0), np.median(samples[:, 1] / samples[:, 0]))
+    return Times(*(float(f"{figure:.4g}") for figure in figures))
 
 
 def _seconds(side: Runtime, x: np.ndarray, repeats: int) -> float:
@@ -175,4 +177,4 @@ def _alone(graph: ir.Graph, layer: ir.Conv2D) -> ir.Graph:
 def _shapes(graph: ir.Graph, layer: ir.Conv2D) -> tuple[object, ...]:
     """What decides how long a layer takes: equal for layers that need not be timed twice."""
     x, weight, _ = (graph.tensors[name] for name in layer.inputs)
-    return x.shape, weight.shape, weight.gain is None, layer.stride, layer.padding, layer.activation
+    return x.shape, weight.shape, weight.gain is None, layer.stride, layer.padding
