@@ -14,8 +14,9 @@ import soundfile
 from edgeq import bundle, goldens, runtime
 from edgeq.bundle import Bundle
 from edgeq.errors import CheckFailed, InputError
-from edgeq.export import run
-from edgeq.graph import from_tflite, ir, quantize
+from edgeq.export import run, select
+from edgeq.export.choice import Choice, Times, layers
+from edgeq.graph import cost, from_tflite, ir, quantize
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +122,80 @@ def test_a_budget_that_is_exceeded_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def choose_conv_3(graph: ir.Graph, form: str) -> Choice:
+    """Stands for timing: conv_3 is the faster in fast form."""
+    timed = layers(graph, ["conv_3"], {"conv_3": Times(2.0, 1.0, 0.5)})
+    return Choice(timed, Times(9.0, 8.0, 0.9), "made up", "0")
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> run.Exported:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select, "choose", choose_conv_3)
+        return run.export("qnano", tmp_path_factory.mktemp("chosen") / "qnano", int8=True, lowering="auto")
+
+
+def test_auto_writes_what_was_chosen_and_says_so(chosen: run.Exported, exported: run.Exported) -> None:
+    files, as_block = content(chosen.bundle), content(exported.bundle)
+    streams = {op.output for op in from_tflite.read(files["tflite"]).ops}
+    assert {"conv_3.r", "conv_3.k"} <= streams and "conv_4" in streams
+    assert files["onnx"] != as_block["onnx"]
+    assert all(files[stage] == as_block[stage] for stage in ("onnx-int8", "tflite-int8"))
+    report = chosen.to_json()
+    assert report["notes"] == [run.INT8_NOTE]
+    assert list(report["lowering"]) == ["onnx", "tflite"]
+    said = report["lowering"]["onnx"]
+    assert [layer["lowering"] for layer in said["layers"]] == ["block", "block", "fast", "block", "block"]
+    assert said["layers"][2]["times"] == {"block_ms": 2.0, "fast_ms": 1.0, "ratio": 0.5}
+    layer = next(layer for layer in cost.layers(run.describe(exported.bundle)) if layer.name == "conv_3")
+    saved = said["macs"] - said["multiplies"]
+    assert layer.macs / 4 < saved < layer.macs / 2
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_stored_table_repeats_an_export_byte_for_byte(
+    chosen: run.Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "choose", lambda graph, form: pytest.fail("timed again"))
+    table = chosen.bundle.folder / bundle.LOWERING
+    again = run.export("qnano", tmp_path / "again", int8=True, lowering=table)
+    assert again.bundle.files == chosen.bundle.files
+    assert (tmp_path / "again" / bundle.LOWERING).read_bytes() == table.read_bytes()
+    assert again.to_json()["lowering"] == chosen.to_json()["lowering"]
+    # Exported as block into the same folder, no table tells of another form.
+    run.export("qnano", tmp_path / "again", formats=("onnx",))
+    assert not (tmp_path / "again" / bundle.LOWERING).exists()
+
+
+def test_int8_codes_beside_fast_layers_are_held_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def astray(graph: ir.Graph, ranges: Mapping[str, tuple[float, float]]) -> ir.Graph:
+        quantized = quantize.quantize(graph, ranges)
+        quantized.tensors["conv_3.weight"].data[0, 0, 0, 0] ^= 4
+        return quantized
+
+    monkeypatch.setattr(select, "choose", choose_conv_3)
+    monkeypatch.setattr(run, "quantize", type("quantize", (), {"quantize": staticmethod(astray)}))
+    with pytest.raises(CheckFailed, match=r"tflite-int8 .*conv_3\.weight: 1 codes are off"):
+        run.export("qnano", tmp_path / "out", int8=True, lowering="auto")
+
+
+def test_fast_and_compact_files_pass_the_gate(tmp_path: Path, exported: run.Exported) -> None:
+    result = run.export("qnano", tmp_path / "out", lowering="fast", compact=True)
+    files, as_block = content(result.bundle), content(exported.bundle)
+    assert len(files["onnx"]) < 0.6 * len(as_block["onnx"]) and len(files["tflite"]) < 0.7 * len(as_block["tflite"])
+    assert [layer["lowering"] for layer in result.lowering["onnx"]["layers"]] == ["block", *["fast"] * 4]
+    assert all(layer["times"] is None for layer in result.lowering["onnx"]["layers"])
+    assert bundle.LOWERING not in result.bundle.files
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
+        ({"lowering": "fst"}, "--lowering fst: expected block, fast, auto, or the file of a table"),
+        ({"lowering": "fast", "int8": True}, "INT8 stays block"),
+        ({"compact": True, "formats": ("tflite",)}, "add --onnx"),
+        ({"model": "dcase22-c123", "lowering": "fast"}, "no quaternion convolutions"),
+        ({"model": "dcase22-c123", "compact": True}, "no quaternion layers"),
         ({"model": "nothing-of-that-name"}, "nothing-of-that-name"),
         ({"formats": ("pickle",)}, "pickle"),
         ({"formats": ()}, "expected some of"),
