@@ -255,6 +255,8 @@ def test_doctor_runs_a_model_and_survives_a_damaged_one(
         (["inspect", "{model}", "--prune-ratio", "0.5"], "this model has weights"),
         (["inspect", "{model}/qnano.onnx", "--prune-ratio", "0.5"], "--prune-ratio can change an architecture"),
         (["export", "qtiny", "-o", "{recording}"], "tone.wav"),
+        (["export", "qtiny", "--lowering", "fst"], "expected block, fast, auto, or the file of a table"),
+        (["export", "qtiny", "--lowering", "fast", "--int8"], "--lowering fast with --int8"),
         (["train", "{tmp}/absent.toml", "--data", "{tmp}"], "absent.toml"),
         (["train", "{recording}", "--data", "{tmp}"], "tone.wav"),
         (["dance"], "dance"),
@@ -270,6 +272,19 @@ def test_every_mistake_is_one_line_and_exit_code_2(
     assert err.startswith("edgeq: ")
     assert err.count("\n") == 1
     assert named.format(**places) in err
+
+
+def test_export_says_which_layers_are_fast(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "export", "qnano", "--onnx", "--lowering", "fast", "--compact"
+    code, out, err = edgeq(capsys, *arguments, "-o", tmp_path / "shown")
+    assert code == 0, err
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert {"conv_1 1 x 64 x 50 x 8 block", "conv_5 1 x 4 x 3 x 48 fast"} <= set(lines)
+    report = as_json(capsys, *arguments, "-o", tmp_path / "told")
+    layers = report["lowering"]["onnx"]["layers"]
+    assert [layer["lowering"] for layer in layers] == ["block", *["fast"] * 4]
+    counts = (report["lowering"]["onnx"][key] for key in ("macs", "multiplies"))
+    assert "{:,} MACs in block form, {:,} multiplications in the file".format(*counts) in lines
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["models"], ["models", "--json"]])
