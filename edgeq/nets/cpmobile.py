@@ -23,9 +23,9 @@ class CpMobile(nn.Module):
     spec.widths: the first convolution; the three streams (the second convolution gives the first of them); the inner
     widths of the six blocks: 10 numbers. Scores come from a 1 x 1 convolution with batch norm. Takes (N, components,
     mels, frames), gives logits (N, classes).
-    This is the form that became the baseline of DCASE 2024 Task 1, which takes 256 mels x 65 frames; on a quarter of the
-    mels it strides alike. It leaves out the original's Global Response Normalisation, a quotient of norms of whole
-    maps: TFLite has no operator for it, and the original computes it in float between its integer layers.
+    This is the form that became the baseline of DCASE 2024 Task 1, on 256 mels x 65 frames there; the strides are the
+    same on fewer. It leaves out the original's Global Response Normalisation, a quotient of norms of whole maps: TFLite
+    has no operator for it, and the original computes it in float between its integer layers.
     Raises InputError where the widths are not 10, or the input is smaller than the strides (8 x 8).
     Sources: Schmid et al. 2023, Distilling the Knowledge of Transformers and CNNs with CP-Mobile; layers and strides
     from the table of the DCASE 2024 Task 1 baseline.
