@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import bundles
@@ -169,6 +170,25 @@ def test_it_traces_whole(name):
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     with torch.inference_mode():
         torch.testing.assert_close(compiled(x), module(x), rtol=0, atol=0)
+
+
+def test_several_graphs_compile_in_one_process():
+    """Numbers that differ between them must not become variables, which reductions do not take."""
+    for axes in ((1,), (2,), (1, 2)):
+        module = GraphModule(one(ir.Mean(("x",), "y", axes), shape=(1, 4, 5, 3)))
+        x = torch.from_numpy(normal(2, 3, 4, 5))
+        compiled = torch.compile(module, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), x.mean([axis + 1 for axis in axes]))
+
+
+def test_a_copy_is_a_module_of_its_own():
+    graph = graphs.residual()
+    module = GraphModule(graph)
+    x = torch.from_numpy(np.moveaxis(graphs.inputs(graph, 2), -1, 1).copy())
+    before = module(x)
+    copied = copy.deepcopy(module).double()
+    torch.testing.assert_close(copied(x.double()).float(), before)
+    assert {buffer.dtype for buffer in module.buffers()} == {torch.float32}
 
 
 def test_a_quantized_graph_is_refused():

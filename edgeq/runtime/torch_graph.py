@@ -6,12 +6,11 @@ more operator, add a function to FUNCTIONS.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from edgeq.errors import InputError
@@ -19,60 +18,55 @@ from edgeq.graph import ir
 from edgeq.graph.reference import constant
 
 Function = Callable[..., Tensor]
+Shapes = Sequence[tuple[int, ...]]
 
 
-class GraphModule(nn.Module):
+class GraphModule(fx.GraphModule):
     """A float graph as a torch module, for inference: constants are buffers, nothing is trained.
 
     Takes (N, components, mels, frames), gives what the graph gives: probabilities (N, classes). `.to(device)`,
-    `.half()`, `torch.compile` and CUDA graphs work as on any module; `.to(memory_format=torch.channels_last)` makes
-    its convolutions run channels last, whatever its input's format.
+    `.half()`, `torch.compile` and CUDA graphs work as on any module, and `.code` shows what runs;
+    `.to(memory_format=torch.channels_last)` makes its convolutions run channels last, whatever its input's format.
     Raises InputError where the graph is quantized.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
-        super().__init__()
         if graph.quantized:
             raise InputError(f"{graph.name}: quantized: expected a float graph; torch does not run INT8 graphs")
-        self._input, self._output = graph.input, graph.output
-        last_use = {name: index for index, op in enumerate(graph.ops) for name in op.inputs}
-        steps = []
+        operators = _Operators(graph)
+        # Traced, so that strides and shapes are literals in straight code: torch.compile would take attributes that
+        # differ between two graphs for variables.
+        super().__init__(operators, fx.Tracer().trace(operators), type(self).__name__)
+
+
+class _Operators(nn.Module):
+    """Walks the graph's operators in order."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        super().__init__()
+        self.graph = graph
         for index, op in enumerate(graph.ops):
-            shape = graph.tensors[op.output].shape
-            constants: list[str | None] = []
             for position, name in enumerate(op.inputs):
                 tensor = graph.tensors[name]
-                constants.append(None if tensor.data is None else f"op_{index}_input_{position}")
                 if tensor.data is not None:
-                    self.register_buffer(f"op_{index}_input_{position}", _as_buffer(op, tensor, len(shape)))
-            freed = tuple({name for name in op.inputs if last_use[name] == index} - {graph.output})
-            steps.append(_Step(op, shape, tuple(constants), freed))
-        self._steps = tuple(steps)
+                    rank = len(graph.tensors[op.output].shape)
+                    self.register_buffer(_buffer(index, position), _as_buffer(op, tensor, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {self._input: x}
-        for step in self._steps:
+        values = {self.graph.input: x}
+        for index, op in enumerate(self.graph.ops):
             inputs = [
-                values[name] if buffer is None else getattr(self, buffer)
-                for name, buffer in zip(step.op.inputs, step.constants, strict=True)
+                values[name] if name in values else getattr(self, _buffer(index, position))
+                for position, name in enumerate(op.inputs)
             ]
-            values[step.op.output] = FUNCTIONS[type(step.op)](step.op, step.shape, *inputs)
-            del inputs
-            for name in step.freed:
-                values.pop(name, None)
-        return values[self._output]
+            shapes = [self.graph.tensors[name].shape for name in (op.inputs[0], op.output)]
+            values[op.output] = FUNCTIONS[type(op)](op, shapes, *inputs)
+        return values[self.graph.output]
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One operator as it runs. shape: of its output, NHWC; constants: the buffer of each input that is one; freed:
-    activations that no later operator reads.
-    """
-
-    op: ir.Op
-    shape: tuple[int, ...]
-    constants: tuple[str | None, ...]
-    freed: tuple[str, ...]
+def _buffer(index: int, position: int) -> str:
+    """The buffer of a constant: names of tensors may hold dots, which those of buffers may not."""
+    return f"op_{index}_input_{position}"
 
 
 def _as_buffer(op: ir.Op, tensor: ir.Tensor, rank: int) -> Tensor:
@@ -85,17 +79,12 @@ def _as_buffer(op: ir.Op, tensor: ir.Tensor, rank: int) -> Tensor:
     return torch.from_numpy(np.array(value, np.float32, order="C"))
 
 
-def _axis(axis: int, rank: int) -> int:
-    """The torch axis of one of the graph's."""
-    return 0 if axis == 0 else 1 if axis == rank - 1 else axis + 1
+def _conv(op: ir.Conv2D, shapes: Shapes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _convolved(op, x, weight, bias, groups=1)
 
 
-def _conv(op: ir.Conv2D, shape: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _convolved(op, x, weight, bias, 1)
-
-
-def _depthwise(op: ir.DepthwiseConv2D, shape: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _convolved(op, x, weight, bias, x.shape[1])
+def _depthwise(op: ir.DepthwiseConv2D, shapes: Shapes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _convolved(op, x, weight, bias, groups=shapes[0][-1])
 
 
 def _convolved(op: ir.Conv2D | ir.DepthwiseConv2D, x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
@@ -106,79 +95,84 @@ def _convolved(op: ir.Conv2D | ir.DepthwiseConv2D, x: Tensor, weight: Tensor, bi
     return _activated(functional.conv2d(x, weight, bias, op.stride, padding, 1, groups), op.activation)
 
 
-def _dense(op: ir.FullyConnected, shape: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _dense(op: ir.FullyConnected, shapes: Shapes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _activated(functional.linear(x, weight, bias), op.activation)
 
 
-def _average_pool(op: ir.AveragePool2D, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _average_pool(op: ir.AveragePool2D, shapes: Shapes, x: Tensor) -> Tensor:
     return functional.avg_pool2d(x, op.window, op.stride)
 
 
-def _max_pool(op: ir.MaxPool2D, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _max_pool(op: ir.MaxPool2D, shapes: Shapes, x: Tensor) -> Tensor:
     return functional.max_pool2d(x, op.window, op.stride)
 
 
-def _mean(op: ir.Mean, shape: tuple[int, ...], x: Tensor) -> Tensor:
-    return _channels_second(op, x, x.mean([_axis(axis, x.ndim) for axis in op.axes]))
+def _mean(op: ir.Mean, shapes: Shapes, x: Tensor) -> Tensor:
+    return _channels_second(op, shapes, x.mean(_torch_axes(op, shapes)))
 
 
-def _reduce_max(op: ir.ReduceMax, shape: tuple[int, ...], x: Tensor) -> Tensor:
-    return _channels_second(op, x, x.amax([_axis(axis, x.ndim) for axis in op.axes]))
+def _reduce_max(op: ir.ReduceMax, shapes: Shapes, x: Tensor) -> Tensor:
+    return _channels_second(op, shapes, x.amax(_torch_axes(op, shapes)))
 
 
-def _channels_second(op: ir.Mean | ir.ReduceMax, x: Tensor, reduced: Tensor) -> Tensor:
+def _torch_axes(op: ir.Mean | ir.ReduceMax, shapes: Shapes) -> list[int]:
+    last = len(shapes[0]) - 1
+    return [1 if axis == last else axis + 1 for axis in op.axes]
+
+
+def _channels_second(op: ir.Mean | ir.ReduceMax, shapes: Shapes, reduced: Tensor) -> Tensor:
     """A reduction with the graph's last remaining axis second: another than before where channels were reduced."""
-    over_channels = x.ndim - 1 in op.axes
-    return reduced.movedim(-1, 1) if over_channels and reduced.ndim > 2 else reduced
+    over_channels = len(shapes[0]) - 1 in op.axes
+    return reduced.movedim(-1, 1) if over_channels and len(shapes[1]) > 2 else reduced
 
 
-def _add(op: ir.Add, shape: tuple[int, ...], x: Tensor, y: Tensor) -> Tensor:
+def _add(op: ir.Add, shapes: Shapes, x: Tensor, y: Tensor) -> Tensor:
     return _activated(x + y, op.activation)
 
 
-def _sub(op: ir.Sub, shape: tuple[int, ...], x: Tensor, y: Tensor) -> Tensor:
+def _sub(op: ir.Sub, shapes: Shapes, x: Tensor, y: Tensor) -> Tensor:
     return _activated(x - y, op.activation)
 
 
-def _mul(op: ir.Mul, shape: tuple[int, ...], x: Tensor, y: Tensor) -> Tensor:
+def _mul(op: ir.Mul, shapes: Shapes, x: Tensor, y: Tensor) -> Tensor:
     return _activated(x * y, op.activation)
 
 
-def _concatenation(op: ir.Concatenation, shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
+def _concatenation(op: ir.Concatenation, shapes: Shapes, *inputs: Tensor) -> Tensor:
     return torch.cat(inputs, dim=1)
 
 
-def _slice(op: ir.Slice, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _slice(op: ir.Slice, shapes: Shapes, x: Tensor) -> Tensor:
     return x.narrow(1, op.begin, op.size)
 
 
-def _relu(op: ir.Relu, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _relu(op: ir.Relu, shapes: Shapes, x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
-def _relu6(op: ir.Relu6, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _relu6(op: ir.Relu6, shapes: Shapes, x: Tensor) -> Tensor:
     return functional.relu6(x)
 
 
-def _tanh(op: ir.Tanh, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _tanh(op: ir.Tanh, shapes: Shapes, x: Tensor) -> Tensor:
     return torch.tanh(x)
 
 
-def _logistic(op: ir.Logistic, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _logistic(op: ir.Logistic, shapes: Shapes, x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-def _softmax(op: ir.Softmax, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _softmax(op: ir.Softmax, shapes: Shapes, x: Tensor) -> Tensor:
     return torch.softmax(x, dim=1)
 
 
-def _reshape(op: ir.Reshape, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _reshape(op: ir.Reshape, shapes: Shapes, x: Tensor) -> Tensor:
     """By way of the graph's own order, in which a flattened map's columns lie."""
-    reshaped = x.movedim(1, -1).reshape(x.shape[0], *shape[1:])
+    reshaped = x.movedim(1, -1).reshape(-1, *shapes[1][1:])
     return reshaped.movedim(-1, 1)
 
 
-def _pad(op: ir.Pad, shape: tuple[int, ...], x: Tensor) -> Tensor:
+def _pad(op: ir.Pad, shapes: Shapes, x: Tensor) -> Tensor:
     return _padded(x, op.padding)
 
 
@@ -215,4 +209,4 @@ FUNCTIONS: dict[type[ir.Op], Function] = {
     ir.Reshape: _reshape,
     ir.Pad: _pad,
 }
-"""One function an operator: (op, its output's NHWC shape, inputs) to the output."""
+"""One function an operator: (op, NHWC shapes of its first input and its output, inputs) to the output."""
