@@ -27,6 +27,7 @@ def batches(features: np.ndarray, keep: bool = False) -> Iterator[np.ndarray]:
 
     features: (n, components, mels, frames), n from 0. Gives views of it; none where n is 0.
     """
-    step = batch_size(*features.shape[2:], keep=keep)
+    _, _, mels, frames = features.shape
+    step = batch_size(mels, frames, keep)
     for start in range(0, len(features), step):
         yield features[start : start + step]
