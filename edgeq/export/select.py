@@ -67,9 +67,9 @@ def select(graph: ir.Graph, lowering: str | Path, forms: Sequence[str]) -> Selec
     lowering: BLOCK; FAST, for all that are `worthwhile`; AUTO, by timing; or a table that AUTO wrote into a bundle.
     Raises InputError where the table is none or of another network, or fast is asked of a network without such layers.
     """
-    quaternion = quaternion_layers(graph)
     if lowering == BLOCK:
         return Selection({})
+    quaternion = quaternion_layers(graph)
     if lowering == FAST:
         fast = worthwhile(graph)
         if not fast:
@@ -95,7 +95,8 @@ def choose(graph: ir.Graph, form: str) -> Choice:
     Raises InputError where the runtime is not installed.
     """
     runtime, package = RUNTIMES[form]
-    candidates = {op.output: op for op in graph.ops if isinstance(op, ir.Conv2D) and op.output in worthwhile(graph)}
+    known = worthwhile(graph)
+    candidates = {op.output: op for op in graph.ops if isinstance(op, ir.Conv2D) and op.output in known}
     alike = {name: _shapes(graph, op) for name, op in candidates.items()}
     measured: dict[tuple[object, ...], Times] = {}
     with progress(f"{graph.name}: timing {runtime}", len(set(alike.values())) + 1) as advance:
@@ -112,9 +113,9 @@ def choose(graph: ir.Graph, form: str) -> Choice:
 
 
 def paired(block: Runtime, fast: Runtime, x: np.ndarray) -> Times:
-    """Time two runtimes in turns on one input, after a run of each that is not counted.
+    """Time two runtimes of one thread in turns on one input, after a run of each that is not counted.
 
-    CPU time of this process: other work on the machine does not count.
+    CPU time of this thread, in which they run: other work on the machine does not count, nor does a progress bar.
     """
     repeats = []
     for side in (block, fast):
@@ -129,10 +130,10 @@ def paired(block: Runtime, fast: Runtime, x: np.ndarray) -> Times:
 
 
 def _seconds(side: Runtime, x: np.ndarray, repeats: int) -> float:
-    start = time.process_time()
+    start = time.thread_time()
     for _ in range(repeats):
         side.predict(x)
-    return (time.process_time() - start) / repeats
+    return (time.thread_time() - start) / repeats
 
 
 def _timed(graph: ir.Graph, fast: Collection[str], form: str) -> Times:
