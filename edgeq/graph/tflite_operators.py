@@ -80,7 +80,7 @@ def _pool(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, w
 def _reduce(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, where: str) -> ir.Op:
     _one_of(where, "keep_dims", bool(options.KeepDims()), [False])
     rank = len(inputs[0].shape)
-    axes = tuple(int(axis) + rank * (axis < 0) for axis in _constant(where, "axes", inputs).ravel())
+    axes = tuple(axis + rank * (axis < 0) for axis in _constant(where, "axes", inputs).ravel().tolist())
     return {"MEAN": ir.Mean, "REDUCE_MAX": ir.ReduceMax}[kind]((inputs[0].name,), result.name, axes)
 
 
