@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import InputError
-from edgeq.graph import ir, reference
+from edgeq.export.tflite import to_tflite
+from edgeq.graph import from_tflite, ir, reference
 from edgeq.graph.check import check, output_shape
 from edgeq.graph.quantize import observe, quantize
 from edgeq.runtime.torch_graph import FUNCTIONS, GraphModule
@@ -57,6 +58,14 @@ def test_graphs_agree_with_the_reference(name, memory_format):
     graph = graphs.BUILDERS[name]()
     x = graphs.inputs(graph, 5)
     found = run(graph, x, memory_format=memory_format)
+    np.testing.assert_allclose(found, reference.run(graph, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", graphs.BUILDERS)
+def test_graphs_from_files_run_as_well(name):
+    graph = graphs.BUILDERS[name]()
+    x = graphs.inputs(graph, 2)
+    found = run(from_tflite.read(to_tflite(graph)), x)
     np.testing.assert_allclose(found, reference.run(graph, x), rtol=1e-5, atol=1e-6)
 
 
