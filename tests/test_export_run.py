@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeq import bundle, goldens, runtime
+from edgeq import bundle, goldens, runtime, verify
 from edgeq.bundle import Bundle
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import run, select
@@ -177,6 +178,19 @@ def test_int8_codes_beside_fast_layers_are_held_to_the_network(tmp_path: Path, m
     monkeypatch.setattr(run, "quantize", type("quantize", (), {"quantize": staticmethod(astray)}))
     with pytest.raises(CheckFailed, match=r"tflite-int8 .*conv_3\.weight: 1 codes are off"):
         run.export("qnano", tmp_path / "out", int8=True, lowering="auto")
+
+
+def test_without_torch_such_codes_are_not_compared_and_verify_says_so(
+    chosen: run.Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
+    report = verify.verify(chosen.bundle)
+    assert report.passed and report.layers == ()
+    assert (
+        "the float .tflite has fast layers and torch is not installed: layers and codes were not compared"
+        in report.notes
+    )
 
 
 def test_fast_and_compact_files_pass_the_gate(tmp_path: Path, exported: run.Exported) -> None:
