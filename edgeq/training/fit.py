@@ -24,7 +24,7 @@ from edgeq.training import augment
 from edgeq.training import loss as losses
 from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
-from edgeq.training.teacher import Lesson, Teacher
+from edgeq.training.teacher import Lesson, Teacher, channels_last
 
 EpochDone = Callable[[int, float], None]
 
@@ -83,9 +83,7 @@ class _Run:
         teacher: Teacher | None,
     ) -> None:
         self.network = network
-        for parameter in network.parameters():
-            if parameter.ndim == 4:  # convolutions and pools are several times faster with channels last
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        channels_last(network)
         self.config, self.spec, self.seed, self.output = config, spec, seed, output
         lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
         self.banks = augment.crop_banks(maps, spec, lengths, config.crop_depth_db)

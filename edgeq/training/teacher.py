@@ -102,7 +102,7 @@ class Lesson:
         self.elsewhere: dict[FrontendSpec, _Elsewhere] = {}
         for member in self.members:
             if isinstance(member.network, nn.Module):
-                member.network.eval()
+                channels_last(member.network.eval())
             base = logmel_spec(member.frontend)
             if base != self.base and base not in self.elsewhere:
                 if member.maps is None:
@@ -132,6 +132,13 @@ class Lesson:
                 logits = member.network(inputs[spec])
             total = total + loss.softened(logits.float(), self.output, self.how.temperature)
         return total / len(self.members)
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lay out the parameters of convolutions as they run fastest: with pools, several times as fast."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 class _Elsewhere:
