@@ -99,8 +99,8 @@ def exported(result: Value) -> None:
     for note in result["notes"]:
         console.print(Text(note, style="dim"), soft_wrap=True)
     if any(choice["runtime"] for choice in result["lowering"].values()):
-        table = escape(f"{result['bundle']}/lowering.json")
-        console.print(f"[dim]the same again, without timing: --lowering {table}[/]", soft_wrap=True)
+        place = escape(f"{result['bundle']}/lowering.json")
+        console.print(f"[dim]the same again, without timing: --lowering {place}[/]", soft_wrap=True)
     if result["firmware"]:
         console.print("\n[bold]For TensorFlow Lite Micro[/]")
         console.print(Text(result["firmware"]), soft_wrap=True)
