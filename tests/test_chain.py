@@ -244,6 +244,27 @@ def test_a_killed_chain_goes_on_where_it_stood(tmp_path: Path, trainings: list[d
     assert resumed.files["weights.safetensors"] == straight.files["weights.safetensors"]
 
 
+def test_a_parent_stopped_half_way_is_not_begun_again(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, setting = recipes.read(written(tmp_path, TUNE)), whole(corpus, tmp_path / "work")
+    epochs: list[int] = []
+    epoch = fitting._Run.epoch
+
+    def stopping(run: Any, number: int) -> float:
+        if len(epochs) == 2:
+            epochs.append(-1)
+            raise KeyboardInterrupt
+        epochs.append(number)
+        return epoch(run, number)
+
+    monkeypatch.setattr(fitting._Run, "epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        chain.trained(recipe, setting, None, "test")
+    chain.trained(recipe, setting, None, "test")
+    assert epochs == [0, 1, -1, 2, 3, 0, 1, 2], "two epochs of the parent were left, then three of fine-tuning"
+
+
 def test_what_would_fail_late_is_told_at_once(corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
     stranger = tmp_path / "stranger"
     for tables, message in (
