@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ EXPORTS = {
 """Stage of an exported file, and what the file is called."""
 
 Ranges = Mapping[str, tuple[float, float]]
+Content = bytes | Callable[[], bytes]
 
 _FIELDS = {
     "format": int, "name": str, "licence": str, "labels": list, "architecture": dict, "frontend": dict,
@@ -175,22 +176,22 @@ def write(
     provenance: Mapping[str, Any] | None = None,
     licence: str = "",
     metrics: Mapping[str, Any] | None = None,
-    exports: Mapping[str, bytes] | None = None,
+    exports: Mapping[str, Content] | None = None,
     lowering: bytes | None = None,
     gate: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Write a bundle beside its place, then put it there; equal arguments give equal bytes.
 
-    weights: the torch state dict without counters, all float32. exports: stage to content. lowering: the table by which
-    layers of the exports got their form, see export.choice. gate: called with the finished bundle before it takes its
-    place; whatever it raises leaves `folder` as it was. Files in `folder` that no bundle wrote (a recipe, a card) are
-    kept.
+    weights: the torch state dict without counters, all float32. exports: stage to content, or to what makes it, which
+    is called as the file is written: then one file at a time is held. lowering: the table by which layers of the
+    exports got their form, see export.choice. gate: called with the finished bundle before it takes its place; whatever
+    it raises leaves `folder` as it was. Files in `folder` that no bundle wrote (a recipe, a card) are kept.
     Raises InputError where a part is not valid or `folder` holds something else; OSError as the disk does.
     """
     folder = Path(folder)
     manifest.check_weights("weights", weights)
     exports = exports or {}
-    contents = {WEIGHTS: save({key: np.ascontiguousarray(value) for key, value in weights.items()})}
+    contents: dict[str, Content] = {WEIGHTS: save({key: np.ascontiguousarray(value) for key, value in weights.items()})}
     if ranges is not None:
         checked = manifest.checked_ranges("ranges", {key: list(map(float, pair)) for key, pair in ranges.items()})
         contents[RANGES] = manifest.dump(checked)
@@ -199,41 +200,44 @@ def write(
     if lowering is not None:
         contents[LOWERING] = lowering
     contents |= {_export_path(name, stage): content for stage, content in exports.items()}
-    description = manifest.dump(
-        {
-            "format": FORMAT,
-            "name": name,
-            "architecture": architecture.to_json(),
-            "frontend": frontend.to_json(),
-            "labels": list(labels),
-            "decision": (decision or DecisionRule()).to_json(),
-            "provenance": dict(provenance or {}),
-            "licence": licence,
-            "metrics": dict(metrics or {}),
-            "exports": {stage: _export_path(name, stage) for stage in exports},
-            "files": {
-                path: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-                for path, content in contents.items()
-            },
-        }
-    )
+    description = {
+        "format": FORMAT,
+        "name": name,
+        "architecture": architecture.to_json(),
+        "frontend": frontend.to_json(),
+        "labels": list(labels),
+        "decision": (decision or DecisionRule()).to_json(),
+        "provenance": dict(provenance or {}),
+        "licence": licence,
+        "metrics": dict(metrics or {}),
+        "exports": {stage: _export_path(name, stage) for stage in exports},
+    }
+    manifest.dump(description)  # what is not plain JSON speaks before the work
     kept = _kept(folder)
     with atomic.folder(folder) as beside:
         for entry in kept:
             (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, beside / entry.name)
-        for path, content in {**contents, MANIFEST: description}.items():
-            (beside / path).write_bytes(content)
+        files = {path: _written(beside / path, content) for path, content in contents.items()}
+        contents.clear()
+        (beside / MANIFEST).write_bytes(manifest.dump({**description, "files": files}))
         written = read(beside)
         if gate is not None:
             gate(written)
     return read(folder)
 
 
+def _written(place: Path, content: Content) -> dict[str, Any]:
+    """Write a file; what the manifest has to say of it."""
+    data = content() if callable(content) else content
+    place.write_bytes(data)
+    return asdict(FileRecord(hashlib.sha256(data).hexdigest(), len(data)))
+
+
 def copy(
     bundle: Bundle,
     folder: Path | str,
     *,
-    exports: Mapping[str, bytes],
+    exports: Mapping[str, Content],
     ranges: Ranges | None = None,
     lowering: bytes | None = None,
     gate: Callable[[Bundle], None] | None = None,

@@ -263,6 +263,32 @@ def test_an_altered_file_opens_but_is_never_given_out(small):
             attempt()
 
 
+def test_exports_may_be_made_as_they_are_written_one_at_a_time(tmp_path):
+    made = []
+
+    def content(data):
+        made.append((data, sorted(path.name for path in tmp_path.glob(".b.*/small*"))))
+        return data
+
+    exports = {"onnx": lambda: content(b"first"), "tflite": lambda: content(b"second")}
+    opened = plain(tmp_path / "b", exports=exports)
+    assert made == [(b"first", []), (b"second", ["small.onnx"])]
+    assert (opened.export("onnx"), opened.export("tflite")) == (b"first", b"second")
+    bundle.check(opened)
+
+
+def test_an_export_that_cannot_be_made_leaves_what_was_there(tmp_path):
+    before = plain(tmp_path / "b")
+
+    def fail():
+        raise InputError("no such operator")
+
+    with pytest.raises(InputError, match="no such operator"):
+        plain(tmp_path / "b", exports={"onnx": fail})
+    bundle.check(before)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
 def test_asking_for_what_is_not_there_names_the_mend(tmp_path):
     opened = plain(tmp_path / "b", ranges=None, exports={})
     for attempt, match in (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,9 @@ def export(
 
         written = bundles.copy(source, destination, exports=files, ranges=ranges, lowering=selection.table, gate=gate)
     last = "tflite-int8" if "tflite-int8" in files else "tflite"
-    read_back = from_tflite.read(files[last]) if last in files else quantized or floats["onnx"]
-    firmware = deploy_notes.tflite_micro(files[last]) if last in files else None
+    content = written.export(last) if last in files else None
+    read_back = from_tflite.read(content) if content else quantized or floats["onnx"]
+    firmware = deploy_notes.tflite_micro(content) if content else None
     macs = sum(layer.macs for layer in cost.layers(graph))
     chosen = {
         form: {**choice.to_json(), "macs": macs, "multiplies": cost.multiplies(floats[form])}
@@ -165,12 +167,13 @@ def _lowered(graph: Graph, form: str, selection: Selection) -> Graph:
     return lowered(graph, form, selection.choices[form]) if form in selection.choices else graph
 
 
-def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, bytes]:
-    files = {}
+def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, Callable[[], bytes]]:
+    """What makes the file of each stage."""
+    files: dict[str, Callable[[], bytes]] = {}
     for form, graph in floats.items():
-        files[form] = to_onnx(graph, compact) if form == "onnx" else to_tflite(graph)
+        files[form] = partial(to_onnx, graph, compact) if form == "onnx" else partial(to_tflite, graph)
         if quantized is not None:
-            files[f"{form}-int8"] = to_onnx(quantized) if form == "onnx" else to_tflite(quantized)
+            files[f"{form}-int8"] = partial(to_onnx if form == "onnx" else to_tflite, quantized)
     return files
 
 
