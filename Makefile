@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TFLITE_VENV := .venv-tflite-runtime
 DATA ?= $(EDGEQ_DATA)/esc10
 
-.PHONY: demo test test-quick test-tflite-runtime lint models clean
+.PHONY: demo test test-quick test-tflite-runtime lint models bench-lowering clean
 
 demo: $(VENV)/.demo  ## environment, install, then the main job on a zoo model
 	$(BIN)/edgeq export esc10-qtiny --onnx --tflite --int8 -o build/demo
@@ -36,6 +36,9 @@ models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder
 	  $(BIN)/edgeq export $$(dirname $$recipe) --int8 -o $$(dirname $$recipe) || exit; done
 	$(BIN)/python tools/write_cards.py --data $(DATA)
 
+bench-lowering: $(VENV)/.bench  ## the papers' networks in four runtimes, on a quiet machine (about half an hour)
+	$(BIN)/python benchmarks/lowering.py
+
 clean:
 	rm -rf build $(VENV) $(TFLITE_VENV)
 
@@ -51,6 +54,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,tensorflow]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
 
 $(TFLITE_VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
