@@ -233,7 +233,7 @@ def distill_command(
     type=click.Path(path_type=Path),
     help="Recordings to calibrate INT8 on.  [default: the ranges the bundle carries]",
 )
-@click.option("--classes", type=int, help="Classes of an architecture with random weights.  [default: 10]")
+@click.option("--classes", type=int, help="Classes of an architecture with random weights.  [default: its own]")
 @click.option("--budget", help="Refuse to export over this budget (dcase2022, or a TOML file).")
 @click.option(
     "--lowering",
