@@ -310,3 +310,10 @@ def test_other_seeds_and_clips_have_other_parents(corpus: Corpus, tmp_path: Path
     plain = key(recipe, range(8))
     assert plain == key(replace(recipe, name="other", fine_tune=None), range(8))
     assert len({plain, key(replace(recipe, seed=2), range(8)), key(recipe, range(1, 9)), key(recipe, range(9))}) == 4
+
+
+def test_what_was_taught_before_it_was_pruned_is_told_apart_by_its_lesson(corpus: Corpus, tmp_path: Path) -> None:
+    """Taught in [fit], pruned after: as a teacher of yet another, such a network is kept."""
+    setting = whole(corpus, tmp_path / "work")
+    lessons = [TAUGHT, TAUGHT.replace("0.25", "0.75")]
+    assert len({chain._key(recipes.read(written(tmp_path, PRUNE, lesson)), 1, setting) for lesson in lessons}) == 2

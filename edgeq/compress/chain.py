@@ -179,7 +179,8 @@ def _kept(recipe: Recipe, number: int, setting: Setting) -> Bundle:
 def _key(recipe: Recipe, number: int, setting: Setting) -> str:
     """Equal for two stages that come out alike."""
     done = stages(recipe)[: number + 1]
-    taught = [bundle.files[WEIGHTS].sha256 for bundle in _teachers(recipe, setting)] if done[-1].taught else []
+    heard = any(stage.taught for stage in done)
+    taught = [bundle.files[WEIGHTS].sha256 for bundle in _teachers(recipe, setting)] if heard else []
     what = {
         "architecture": recipe.architecture.to_json(),
         "frontend": recipe.frontend.to_json(),
