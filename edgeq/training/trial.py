@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.batches import batches
 from edgeq.corpora import Corpus, metrics
 from edgeq.graph import quantize, reference
 from edgeq.graph.ir import Graph
@@ -29,7 +30,6 @@ from edgeq.training.fit import EpochDone, fit
 from edgeq.training.teacher import Teacher
 
 CALIBRATION_WINDOWS = 512
-_BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +109,8 @@ def calibrate(
         heard.append(windows[~frontend.gated(windows, spec)])
     windows = np.concatenate(heard)
     chosen = windows[np.unique(np.linspace(0, len(windows) - 1, CALIBRATION_WINDOWS).round().astype(int))]
-    inputs = frontend.features(chosen, spec).transpose(0, 2, 3, 1)
-    return quantize.observe(
-        lower(network, architecture), (inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH))
-    )
+    few = batches(frontend.features(chosen, spec), keep=True)
+    return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
 
 
 def int8_predict(graph: Graph) -> Predict:
