@@ -29,6 +29,7 @@ from edgeq.errors import InputError
 from edgeq.manifest import MANIFEST
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.widths import narrowed
 from edgeq.runtime.torch import network
 from edgeq.training.config import FitConfig
 from edgeq.training.recipe import Recipe
@@ -217,8 +218,8 @@ def _remaining(ratio: float, origin: nn.Module, network: nn.Module, layer: str) 
     weights: list[Any] = [one.get_submodule(layer).weight for one in (origin, network)]
     # The first axis of a quaternion layer is its components.
     before, now = (weight.shape[1 if weight.ndim in (3, 5) else 0] for weight in weights)
-    # Rounded first, as `prune` does, so that steps end with as many filters as one step would.
-    return max(0.0, 1 - int(round(before * (1 - ratio), 6)) / now)
+    # As many as one step would leave, however many steps there are.
+    return max(0.0, 1 - narrowed(before, ratio) / now)
 
 
 def _teachers(recipe: Recipe, setting: Setting) -> list[Bundle]:

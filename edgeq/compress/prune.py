@@ -26,7 +26,7 @@ from edgeq.lowering.trace import trace
 from edgeq.nets import registry
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.nets.widths import PRUNED
+from edgeq.nets.widths import PRUNED, narrowed
 
 PUBLISHED: dict[str, dict[str, tuple[str, float | None]]] = {
     **{family: {layer: (layer, None) for layer in layers} for family, layers in PRUNED.items()},
@@ -176,8 +176,7 @@ def _least_important(
 ) -> set[int]:
     """The channels that go from a tie of layers."""
     ids = np.unique(channels.outputs[layer])
-    # Rounded first: 0.9 of 10 filters leaves 1, though 10 * (1 - 0.9) is a little less.
-    left = int(round(len(ids) * (1 - ratio), 6))
+    left = narrowed(len(ids), ratio)
     if left == 0:
         raise InputError(
             f"{layer}: a ratio of {ratio:g} leaves none of its {len(ids)} filters; "

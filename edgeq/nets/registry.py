@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.errors import InputError
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.nets.widths import LAYERS, PRUNED
+from edgeq.nets.widths import LAYERS, PRUNED, narrowed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,8 +78,7 @@ def pruned(spec: ArchitectureSpec, ratio: float) -> ArchitectureSpec:
         raise InputError(f"{spec.family}: pruning ratio {ratio:g}: expected 0 or more and less than 1")
     widths = dict(zip(LAYERS[spec.family], spec.widths, strict=False))
     for layer in PRUNED[spec.family]:
-        # Rounded first: 0.9 of 10 channels leaves 1, though 10 * (1 - 0.9) is a little less.
-        widths[layer] = int(round(widths[layer] * (1 - ratio), 6))
+        widths[layer] = narrowed(widths[layer], ratio)
         if widths[layer] == 0 or (widths[layer] % 4 and spec.family.startswith("q")):
             expected = "at least 1" if widths[layer] == 0 else "a multiple of 4, since a quaternion has 4 components"
             raise InputError(
