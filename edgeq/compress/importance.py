@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from edgeq.compress import similarity
+from edgeq.compress.similarity import matrices
 from edgeq.errors import InputError
 
 Importance = Callable[[np.ndarray], np.ndarray]
@@ -44,7 +45,7 @@ def l1(weights: np.ndarray) -> np.ndarray:
 
     Source: quaternion paper, Eq. 4; Li et al. 2017 for real filters.
     """
-    return np.abs(_filters(weights)).sum(axis=(0, 2, 3))
+    return np.abs(matrices(weights)).sum(axis=(0, 2, 3))
 
 
 def geometric_median(weights: np.ndarray) -> np.ndarray:
@@ -54,7 +55,7 @@ def geometric_median(weights: np.ndarray) -> np.ndarray:
     components.
     Source: quaternion paper, Eqs. 5 and 6; He et al. 2019 for real filters.
     """
-    components = _filters(weights)
+    components = matrices(weights)
     flat = components.reshape(*components.shape[:2], -1)
     return np.stack([np.abs(points - weiszfeld(points)).sum(axis=1) for points in flat]).sum(axis=0)
 
@@ -66,7 +67,7 @@ def operator_norm(weights: np.ndarray) -> np.ndarray:
     and equally long, so that is the filter's plain l2 norm.)
     Source: quaternion paper, Eq. 7; Singh and Plumbley 2025 for real filters.
     """
-    return np.linalg.svd(_filters(weights), compute_uv=False)[..., 0].sum(axis=0)
+    return np.linalg.svd(matrices(weights), compute_uv=False)[..., 0].sum(axis=0)
 
 
 def random(weights: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -75,7 +76,7 @@ def random(weights: np.ndarray, seed: int = 0) -> np.ndarray:
     They follow from the seed and the weights, so that layers of one shape draw different ones.
     """
     content = zlib.crc32(np.ascontiguousarray(weights, np.float32).tobytes())
-    filters: int = _filters(weights).shape[1]
+    filters: int = matrices(weights).shape[1]
     return np.random.default_rng((seed, content)).random(filters)
 
 
@@ -116,10 +117,3 @@ def weiszfeld(points: np.ndarray, tolerance: float = TOLERANCE, iterations: int 
         if np.linalg.norm(step) <= tolerance * mean_distance:
             break
     return median
-
-
-def _filters(weights: np.ndarray) -> np.ndarray:
-    """float64 (components, filters, kernel taps, inputs): 4 components of a quaternion layer, 1 of a real one."""
-    components = np.asarray(weights, np.float64)
-    components = components if components.ndim == 5 else components[np.newaxis]
-    return components.reshape(*components.shape[:3], -1).swapaxes(2, 3)

@@ -63,14 +63,18 @@ def representatives(weights: np.ndarray) -> np.ndarray:
     It is the first column of the filter's rank-1 approximation, scaled to length 1: so its sign is the filter's and not
     the whim of a decomposition. Where that column is zero, the first column that isn't. Zero for a filter of zeros.
     """
-    components = np.asarray(weights, np.float64)
-    components = components if components.ndim == 5 else components[np.newaxis]
-    matrices = components.reshape(*components.shape[:3], -1).swapaxes(2, 3)
-    left, strength, right = np.linalg.svd(matrices, full_matrices=False)
+    left, strength, right = np.linalg.svd(matrices(weights), full_matrices=False)
     over_taps, over_inputs = left[..., 0], right[..., 0, :]
     first = np.argmax(np.abs(over_inputs) > NOTHING, axis=-1)[..., np.newaxis]
     sign = np.sign(np.take_along_axis(over_inputs, first, axis=-1))
     return over_taps * sign * (strength[..., :1] > 0)
+
+
+def matrices(weights: np.ndarray) -> np.ndarray:
+    """Filters as matrices: float64 (components, filters, taps, inputs); a real layer has one component."""
+    components = np.asarray(weights, np.float64)
+    components = components if components.ndim == 5 else components[np.newaxis]
+    return components.reshape(*components.shape[:3], -1).swapaxes(2, 3)
 
 
 def _walk(apart: np.ndarray) -> np.ndarray:
