@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -28,16 +29,25 @@ class FileRecord:
     bytes: int
 
 
-def parse(where: Path, content: bytes) -> Any:
-    """A file's JSON value, without NaN and infinities. Raises InputError naming the file where it is something else."""
+def parse(where: Path, content: bytes, mend: str = "restore the bundle") -> Any:
+    """A file's JSON value, without NaN and infinities.
+
+    Raises InputError where it is something else, naming the file and the mend.
+    """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"the constant {constant}")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):
+            raise ValueError(f"the number {digits:.20}")
+        return number
+
     try:
-        return json.loads(content.decode(), parse_constant=refuse)
+        return json.loads(content.decode(), parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}); restore the bundle") from error
+        raise InputError(f"{where}: not JSON ({error}); {mend}") from error
 
 
 def dump(value: Any) -> bytes:

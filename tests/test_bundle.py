@@ -317,6 +317,14 @@ def test_what_is_not_a_manifest_is_refused(small, content):
     refused(small.folder, "bundle.json")
 
 
+def test_a_number_that_becomes_infinite_is_refused(small):
+    place = small.folder / "bundle.json"
+    fields = json.loads(place.read_bytes())
+    fields["metrics"] = {"accuracy": "most"}
+    place.write_text(json.dumps(fields).replace('"most"', "-1e999"))
+    refused(small.folder, "bundle.json: not JSON .*-1e999.*; restore the bundle")
+
+
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_anywhere_is_found_or_harmless(small, data):

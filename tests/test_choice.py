@@ -83,6 +83,11 @@ def test_what_is_no_table_is_refused(changes: dict[str, Any], message: str, tmp_
         ({"output_shape": [1, 8, 6, 12]}, r"found conv_2 from \(1, 8, 6, 8\) to \(1, 8, 6, 12\), expected"),
         ({"times": {"block_ms": "fast", "fast_ms": 1, "ratio": 1}}, "wrong kind"),
         ({"times": {"block_ms": 1}}, "wrong kind"),
+        ({"times": {"block_ms": 1, "fast_ms": 1, "ratio": "nan"}}, "ratio 'nan', expected a positive number"),
+        ({"times": {"block_ms": -1, "fast_ms": 1, "ratio": 1}}, "block_ms -1, expected a positive number"),
+        ({"name": 9}, "name 9, expected text"),
+        ({"name": "x" * 500}, "found x{60} from"),
+        ({"output_shape": "1868"}, "shape '1868', expected at most 4 whole numbers"),
         ({"times": 3}, "wrong kind"),
         ({"colour": "red"}, "wrong kind"),
     ],
@@ -91,6 +96,14 @@ def test_a_layer_that_does_not_fit_is_named(change: dict[str, Any], message: str
     files = json.loads(table(choices()))["files"]
     files["onnx"]["layers"][1] |= change
     with pytest.raises(InputError, match=message):
+        read_table(written(tmp_path, files=files), qresnet(), ("onnx",))
+
+
+@pytest.mark.parametrize("field", ["runtime", "version"])
+def test_what_was_timed_is_said_in_words(field: str, tmp_path: Path) -> None:
+    files = json.loads(table(choices()))["files"]
+    files["onnx"][field] = [3]
+    with pytest.raises(InputError, match=r"onnx: .*\[3\], expected text or null"):
         read_table(written(tmp_path, files=files), qresnet(), ("onnx",))
 
 
@@ -104,7 +117,10 @@ def test_a_longer_network_is_another_one(tmp_path: Path) -> None:
 def test_files_that_are_no_json_or_not_there_are_refused(tmp_path: Path) -> None:
     place = tmp_path / "lowering.json"
     place.write_text("block")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match=r"not JSON .*; expected a table that --lowering auto wrote"):
+        read_table(place, qresnet(), ("onnx",))
+    place.write_text('{"format": 1, "files": {"onnx": {"network": {"ratio": 1e999}}}}')
+    with pytest.raises(InputError, match="the number 1e999"):
         read_table(place, qresnet(), ("onnx",))
     place.write_bytes(b"[" * ((1 << 20) + 1))
     with pytest.raises(InputError, match="over 1 MiB"):

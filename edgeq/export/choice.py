@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
@@ -108,7 +109,7 @@ def read_table(place: Path, graph: ir.Graph, forms: Collection[str]) -> tuple[di
         ) from None
     if len(content) > LARGEST_TABLE:
         raise InputError(f"{place}: over {LARGEST_TABLE >> 20} MiB, expected a table that --lowering auto wrote")
-    fields = manifest.parse(place, content)
+    fields = manifest.parse(place, content, "expected a table that --lowering auto wrote")
     with naming(place):
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT or not isinstance(fields.get("files"), dict):
             raise InputError(f"expected a table of format {_FORMAT}, as --lowering auto writes it")
@@ -123,8 +124,8 @@ def _choice(files: Mapping[str, Any], form: str, graph: ir.Graph) -> Choice:
         choice = Choice(
             tuple(_layer(**layer) for layer in found["layers"]),
             _times(found["network"]),
-            found["runtime"],
-            found["version"],
+            _text(found["runtime"]),
+            _text(found["version"]),
         )
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{form}: a field is missing or of the wrong kind ({error}); run: --lowering auto") from error
@@ -138,14 +139,33 @@ def _choice(files: Mapping[str, Any], form: str, graph: ir.Graph) -> Choice:
 
 
 def _described(layer: Layer | None) -> str:
-    return f"{layer.name} from {layer.input_shape} to {layer.output_shape}" if layer else "no layer more"
+    return f"{layer.name:.60} from {layer.input_shape} to {layer.output_shape}" if layer else "no layer more"
 
 
 def _layer(name: str, input_shape: list[int], output_shape: list[int], lowering: str, times: Any) -> Layer:
+    if not isinstance(name, str):
+        raise TypeError(f"name {name!r:.100}, expected text")
     if lowering not in (BLOCK, FAST):
-        raise ValueError(f"{name}: lowering {lowering!r}, expected {BLOCK} or {FAST}")
-    return Layer(name, tuple(input_shape), tuple(output_shape), lowering, _times(times))
+        raise ValueError(f"{name:.60}: lowering {lowering!r:.100}, expected {BLOCK} or {FAST}")
+    return Layer(name, _shape(input_shape), _shape(output_shape), lowering, _times(times))
+
+
+def _shape(found: Any) -> tuple[int, ...]:
+    if not isinstance(found, list) or not all(type(size) is int for size in found) or len(found) > 4:
+        raise TypeError(f"shape {found!r:.100}, expected at most 4 whole numbers")
+    return tuple(found)
 
 
 def _times(found: Any) -> Times | None:
-    return None if found is None else Times(**{key: float(value) for key, value in found.items()})
+    if found is None:
+        return None
+    for key, value in found.items():
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise ValueError(f"{key} {value!r:.100}, expected a positive number")
+    return Times(**{key: float(value) for key, value in found.items()})
+
+
+def _text(found: Any) -> str | None:
+    if found is not None and not isinstance(found, str):
+        raise TypeError(f"{found!r:.100}, expected text or null")
+    return found
