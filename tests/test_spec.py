@@ -1,6 +1,7 @@
 """Architecture specs as plain data: what is refused, and that JSON keeps them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,7 @@ def test_other_classes_change_nothing_else():
         ("classes", -3),
         ("classes", None),
         ("classes", 2.5),
+        ("classes", 10**20),
         ("input_shape", [64, 50]),
         ("input_shape", [1, 0, 50]),
         ("input_shape", None),
@@ -57,6 +59,14 @@ def test_a_bad_field_is_refused_by_name(field, value):
     fields = ArchitectureSpec("cnn5", (16,), 10, (1, 64, 50)).to_json()
     with pytest.raises(InputError, match=field):
         ArchitectureSpec.from_json({**fields, field: value})
+
+
+def test_what_is_too_large_or_too_small_is_told_what_would_do():
+    spec = ArchitectureSpec("cnn5", (16,), 10, (1, 64, 50))
+    with pytest.raises(InputError, match="100000000000 classes: expected at least 2, below 2,147,483,648"):
+        spec.with_classes(10**11)
+    with pytest.raises(InputError, match=r"input_shape \(0, 64, 50\): .*, each at least 1"):
+        replace(spec, input_shape=(0, 64, 50))
 
 
 def test_missing_and_unknown_fields_are_named():

@@ -10,6 +10,8 @@ from edgeq.errors import InputError
 
 OUTPUTS = ("softmax", "sigmoid")
 
+_LIMIT = 1 << 31  # what runtimes count with
+
 
 class InputTooSmall(InputError):
     """A window with fewer mels or frames than a network's pools need. least_frames: how many they need."""
@@ -41,9 +43,11 @@ class ArchitectureSpec:
         if not self.widths or any(not _positive(w) for w in self.widths):
             raise InputError(f"{self.family}: widths {self.widths!r}: expected positive integers")
         if not _positive(self.classes) or self.classes < 2:
-            raise InputError(f"{self.family}: {self.classes!r} classes: expected at least 2")
+            raise InputError(f"{self.family}: {self.classes!r:.100} classes: expected at least 2, below {_LIMIT:,}")
         if len(self.input_shape) != 3 or any(not _positive(n) for n in self.input_shape):
-            raise InputError(f"{self.family}: input_shape {self.input_shape!r}: expected (components, mels, frames)")
+            raise InputError(
+                f"{self.family}: input_shape {self.input_shape!r}: expected (components, mels, frames), each at least 1"
+            )
         if self.output not in OUTPUTS:
             raise InputError(f"{self.family}: output {self.output!r}: expected one of {', '.join(OUTPUTS)}")
 
@@ -81,4 +85,4 @@ class ArchitectureSpec:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LIMIT
