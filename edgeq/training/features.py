@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.corpora import Corpus
 from edgeq.errors import naming
-
-Progress = Callable[[int, int], None]
+from edgeq.progress import Advance
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +42,13 @@ def corpus_maps(
     spec: FrontendSpec,
     speeds: Sequence[float] = (),
     cache: Path | None = None,
-    progress: Progress | None = None,
+    advance: Advance | None = None,
 ) -> CorpusMaps:
     """Log-mel maps of a corpus as recorded, then at each of `speeds` (0.8 is slower and lower, 1.25 faster and higher).
 
     Resampling changes speed and pitch together. Clips shorter than a window are padded as `spec.pad` says. With a
-    cache folder, maps are read from it when the same files went through the same front end before.
+    cache folder, maps are read from it when the same files went through the same front end before. advance is told of
+    each clip that is done.
     Raises InputError naming the recording where one cannot be decoded, or is shorter than an STFT window.
     """
     speeds = (1.0, *speeds)
@@ -56,12 +56,12 @@ def corpus_maps(
     if stored is not None and (maps := _load(stored, speeds)) is not None:
         return maps
     logmels: list[tuple[np.ndarray, ...]] = []
-    for i, clip in enumerate(corpus.clips):
+    for clip in corpus.clips:
         with naming(clip.path):
             waveform = decode.read(clip.path, spec.sample_rate)
             logmels.append(tuple(frontend.logmel(at_speed(waveform, speed, spec), spec) for speed in speeds))
-        if progress is not None:
-            progress(i + 1, len(corpus.clips))
+        if advance is not None:
+            advance(1)
     maps = CorpusMaps(speeds, tuple(zip(*logmels, strict=True)))
     if stored is not None:
         _save(stored, maps)
