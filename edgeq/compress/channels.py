@@ -49,7 +49,7 @@ class Channels:
         return tuple(name for name, ids in self.outputs.items() if own & set(ids.tolist()))
 
 
-def follow(spec: ArchitectureSpec) -> Channels:
+def channels_of(spec: ArchitectureSpec) -> Channels:
     """The channels of the network that a spec builds; no weights are made.
 
     Raises InputError where the spec cannot be built, or naming a call through which channels are not followed.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.compress import similarity
-from edgeq.compress.channels import Channels, follow
+from edgeq.compress.channels import Channels, channels_of
 from edgeq.compress.importance import Importance
 from edgeq.errors import InputError, naming
 from edgeq.lowering.trace import trace
@@ -64,7 +64,7 @@ def prune(
     """
     if round_to < 1:
         raise InputError(f"round_to {round_to}: expected at least 1 channel")
-    channels = follow(spec)
+    channels = channels_of(spec)
     gone: set[int] = set()
     for layer, ratio in _each_tie_once(channels, ratios, spec).items():
         gone |= _least_important(network, channels, layer, ratio, importance, round_to)
@@ -112,7 +112,7 @@ def ratios(
 
 def every_convolution(spec: ArchitectureSpec) -> tuple[str, ...]:
     """The convolutions that can be pruned; of those that are tied the first."""
-    channels = follow(spec)
+    channels = channels_of(spec)
     with torch.device("meta"):
         network = registry.build(spec)
     found: dict[str, None] = {}
@@ -132,7 +132,7 @@ def _number(site: str, text: str) -> float:
 
 def _similar(network: nn.Module, spec: ArchitectureSpec, layer: str) -> float:
     """The ratio that similarity pruning comes to by itself in a layer: redundant filters over filters."""
-    _check_site(follow(spec), layer, spec)
+    _check_site(channels_of(spec), layer, spec)
     weights = _weights(network, layer)
     with naming(layer):
         return len(similarity.redundant(weights)) / weights.shape[weights.ndim - 4]
