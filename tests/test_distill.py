@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from beeps import RECIPE, beeps
 
-from edgeq import bundle, cli, goldens
+from edgeq import bundle, cli, corpora, goldens
 from edgeq.bundle import Bundle
 from edgeq.compress import distill, follow, pruned
 from edgeq.errors import InputError
@@ -122,3 +123,17 @@ def test_bad_input_is_one_line(
 def test_somebody_has_to_teach(data: Path) -> None:
     with pytest.raises(InputError, match="no teacher"):
         distill.run([], "qnano", data)
+
+
+def test_neither_teacher_nor_student_is_written_over(teacher: Bundle, data: Path, tmp_path: Path) -> None:
+    smaller = pruned.run(teacher.folder, tmp_path / "smaller", method="l1", ratio=0.5, sites=("conv3",)).bundle
+    for model in (teacher, smaller):
+        with pytest.raises(InputError, match=f"is {model.name} itself; choose another folder with -o"):
+            distill.run([teacher.folder], smaller.folder, data, model.folder)
+        bundle.check(bundle.read(model.folder))
+
+
+def test_a_fresh_student_derives_as_its_teacher_does(teacher: Bundle, data: Path) -> None:
+    narrow = replace(teacher.frontend, derivative_width=5)
+    _, _, spec, _ = distill._student("qdcase22", replace(teacher, frontend=narrow), corpora.open(data))
+    assert spec == narrow

@@ -49,7 +49,7 @@ def run(
     kept in the folder `training` beside it. learning_rate: by default FRESH_RATE or TUNING_RATE. Otherwise the defaults
     of FitConfig hold; a recipe says more, see `training.recipe`.
     Returns the bundle's path and its metrics. Raises InputError where teacher and student differ in labels, output or
-    window, and as `zoo.find`, `corpora.open`, `fit` and `bundle.write` do.
+    window, where output is one of them, and as `zoo.find`, `corpora.open`, `fit` and `bundle.write` do.
     """
     if not teachers:
         raise InputError("no teacher; name at least one bundle")
@@ -57,6 +57,7 @@ def run(
     corpus = corpora.open(data)
     name, architecture, spec, start = _student(student, found[0], corpus)
     destination = Path(output) if output else Path("build") / f"{name}-distilled"
+    _check_apart(destination, [*found, *([] if start is None else [zoo.find(student)])])
     bundle.check_place(destination)
     rate = (FRESH_RATE if start is None else TUNING_RATE) if learning_rate is None else learning_rate
     config = FitConfig(epochs, learning_rate=rate, crop_seconds=(spec.window_seconds,))
@@ -111,15 +112,24 @@ def taught_by(bundles: Sequence[Bundle], how: Distillation) -> dict[str, Any]:
     return {**asdict(how), "teachers": told}
 
 
+def _check_apart(destination: Path, models: Sequence[Bundle]) -> None:
+    for opened in models:
+        if destination.resolve() == opened.folder.resolve():
+            raise InputError(f"{destination}: is {opened.name} itself; choose another folder with -o")
+
+
 def _student(
-    student: str | Path, taught_by: Bundle, corpus: Corpus
+    student: str | Path, first: Bundle, corpus: Corpus
 ) -> tuple[str, ArchitectureSpec, FrontendSpec, nn.Module | None]:
-    """Name, spec and front end of a student, and the network that it starts from where it is a bundle."""
+    """Name, spec and front end of a student, and the network that it starts from where it is a bundle.
+
+    first: of its teachers, whose front end a fresh student gets where that suits its input.
+    """
     if zoo.is_architecture(student):
         architecture, spec = fresh.specs(str(student))
-        alike = taught_by.frontend.components == spec.components
-        shared = with_derivatives(taught_by.frontend, taught_by.frontend.derivatives if alike else spec.derivatives)
-        architecture = replace(architecture, classes=len(corpus.labels), output=taught_by.architecture.output)
+        alike = first.frontend.components == spec.components
+        shared = first.frontend if alike else with_derivatives(first.frontend, spec.derivatives)
+        architecture = replace(architecture, classes=len(corpus.labels), output=first.architecture.output)
         return str(student), architecture, shared if shared.input_shape == spec.input_shape else spec, None
     opened = zoo.find(student)
     if opened.labels != corpus.labels:
