@@ -3,8 +3,9 @@
 A block kernel holds each component four times; the eight kernels of the fast form are sums and multiples of them. A
 compact file stores the components and says how kernels follow from them: by Neg and Concat, or by Add, Sub and Mul,
 and by Mul with batch norm's gain. A runtime folds constants as it loads a model, and then runs what it would have run
-anyhow. Never pass a compact file through onnxsim, and never keep the optimised model that onnxruntime can save: both
-hold every kernel expanded, and the file is as large as if it had never been compact.
+anyhow; only the sums of the fast form are then rounded at each step, and not once. Never pass a compact file through
+onnxsim, and never keep the optimised model that onnxruntime can save: both hold every kernel expanded, and the file is
+as large as if it had never been compact.
 """
 
 from __future__ import annotations

@@ -65,13 +65,8 @@ def worthwhile(graph: ir.Graph) -> tuple[str, ...]:
     There, as in a network's first layer, a component map is a single channel: eight convolutions move more memory
     than the one that they replace, and save next to nothing.
     """
-    return tuple(
-        op.output
-        for op in graph.ops
-        if isinstance(op, ir.Conv2D)
-        and 4 not in (graph.tensors[op.inputs[0]].shape[-1], graph.tensors[op.output].shape[-1])
-        and _kernels(graph, op) is not None
-    )
+    channels = {op.output: [graph.tensors[name].shape[-1] for name in (op.inputs[0], op.output)] for op in graph.ops}
+    return tuple(name for name in quaternion_layers(graph) if 4 not in channels[name])
 
 
 def lower_fast(graph: ir.Graph, layers: Collection[str], style: str = SUB) -> ir.Graph:
