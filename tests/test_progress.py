@@ -1,3 +1,5 @@
+import pytest
+
 from edgeq.progress import progress
 
 
@@ -16,9 +18,6 @@ def test_long_work_says_on_stderr_how_far_it_is(capfd):
 
 
 def test_a_failure_ends_it(capfd):
-    try:
-        with progress("failing", 3, patience=0):
-            raise ValueError("in the middle")
-    except ValueError:
-        pass
+    with pytest.raises(ValueError, match="in the middle"), progress("failing", 3, patience=0):
+        raise ValueError("in the middle")
     assert "0/3" in capfd.readouterr().err
