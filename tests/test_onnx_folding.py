@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -77,3 +79,12 @@ def test_what_cannot_be_a_weight_is_refused(
     }
     with pytest.raises(InputError, match=message):
         from_onnx.read(model(nodes, constants).SerializeToString())
+
+
+def test_constants_that_overflow_are_refused_without_a_warning() -> None:
+    huge = np.full((2, 4, 1, 1), 3e38, np.float32)
+    computed = model([helper.make_node("Mul", ["a", "a"], ["weight"])], {"a": huge})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="holds NaN or infinity"):
+            from_onnx.read(computed.SerializeToString())

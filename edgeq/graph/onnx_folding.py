@@ -31,4 +31,5 @@ def fold(kind: str, inputs: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
     shape = np.broadcast_shapes(*(one.shape for one in inputs))
     if shape not in [one.shape for one in inputs]:
         raise InputError(f"constants that make one of shape {shape}: expected one of them to have the result's shape")
-    return _ARITHMETIC[kind](*inputs)
+    with np.errstate(all="ignore"):  # infinities are refused where they are kept
+        return _ARITHMETIC[kind](*inputs)
