@@ -47,7 +47,7 @@ def find(name: str) -> Budget:
         raise InputError(f"budget {name}: neither a file nor one of {', '.join(BUDGETS)}")
     try:
         values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as that of too long a number is
         raise InputError(f"{path}: not TOML: {error}") from error
     limits = [field.name for field in fields(Budget) if field.name != "name"]
     if not values or set(values) - set(limits):

@@ -41,6 +41,8 @@ def test_a_file_may_limit_one_thing(tmp_path: Path) -> None:
         ("macs = -1", "expected a whole number"),
         ("macs = true", "expected a whole number"),
         ("macs = ", "not TOML"),
+        (f"macs = {'9' * 5000}", "not TOML"),
+        (f"macs = {'[' * 5000}", "not TOML"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, found: str) -> None:

@@ -198,6 +198,8 @@ def test_normalisation_gives_mean_0_and_deviation_1(derivatives: str) -> None:
         (("floor = 1e-3", "derivatives = 1"), r"frontend\.derivatives = 1: expected a string"),
         (("floor = 1e-3", 'derivatives = "power-frequency"'), r"power is '1\.0', expected 2"),
         (("[fit]", "[fit"), "not TOML"),
+        (("seed = 1", f"seed = {'1' * 5000}"), "not TOML"),
+        (("seed = 1", f"seed = {'[' * 5000}"), "not TOML"),
         (("seed = 1", "widths = 16"), "widths = 16: expected a list"),
         (("seed = 1", "widths = [16, 0, 32, 100]"), "expected positive integers"),
         (("[fit]", "[prun]\n[fit]"), "unknown key prun: did you mean prune"),

@@ -92,7 +92,7 @@ def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
         table = tomllib.loads(content.decode())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe in TOML") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as that of too long a number is
         raise InputError(f"{path}: not TOML ({error}); mend that line") from error
     with naming(path):
         if path.resolve() in students:
@@ -117,8 +117,9 @@ def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]
     if seed < 0 or not 1 <= threads <= 1024:
         raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
     fit = FitConfig(**_fit("fit.", _value("", table, "fit", dict), required=("epochs",)))
+    tuning = _fit("fine_tune.", _value("", table, "fine_tune", dict, {}))
     with naming("fine_tune"):
-        fine_tune = replace(fit, **_fit("fine_tune.", _value("", table, "fine_tune", dict, {})))
+        fine_tune = replace(fit, **tuning)
     return Recipe(
         name=name,
         architecture=architecture,
