@@ -268,10 +268,11 @@ def test_a_parent_stopped_half_way_is_not_begun_again(
 def test_what_would_fail_late_is_told_at_once(corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]) -> None:
     stranger = tmp_path / "stranger"
     for tables, message in (
-        ((PRUNE.replace("conv3", "conv9"),), "no convolution or dense layer 'conv9'; did you mean conv3"),
+        ((PRUNE.replace("conv3", "conv9"),), r"chained, \[prune\]: .* layer 'conv9'; did you mean conv3"),
         ((PRUNE.replace("0.5", "0.99"),), "leaves none of its 4 filters; expected at most 0.75"),
         ((PRUNE.replace("operator-norm", "operator_norm"),), "did you mean operator-norm"),
-        (('[teacher]\nmodel = "esc10-tinny"\n',), "did you mean esc10-tiny"),
+        (('[teacher]\nmodel = "esc10-tinny"\n',), r"chained, \[teacher\]: .* did you mean esc10-tiny"),
+        ((TUNE + "crop_seconds = [1.0, 0.5]\n",), "chained: does not take crops of 0.5 s"),
         ((f'[teacher]\nmodel = "esc10-tiny"\n{TAUGHT[11:]}',), "trained by recipe 1299a532, and teacher.recipe is"),
     ):
         recipe = recipes.read(written(tmp_path, *tables))

@@ -238,6 +238,20 @@ def test_refuses_settings_out_of_range(field: dict) -> None:
         replace(CONFIG, **field)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [(0.5, "the network: does not take crops of 0.5 s"), (0.005, "crop_seconds 0.005: no frame of the front end")],
+)
+def test_crops_that_the_network_does_not_take_are_refused(seconds: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fitted(replace(CONFIG, crop_seconds=(1.0, seconds)))
+
+
+def test_weights_that_end_infinite_are_refused_though_every_loss_was_finite() -> None:
+    with pytest.raises(InputError, match=r"weights became infinite; lower learning_rate \(now 1e\+38\)"):
+        fitted(replace(CONFIG, epochs=1, batch_size=10, learning_rate=1e38))
+
+
 @pytest.mark.parametrize("how", [{"alpha": -0.1}, {"alpha": 1.1}, {"temperature": 0.0}, {"temperature": float("inf")}])
 def test_refuses_distillation_out_of_range(how: dict) -> None:
     with pytest.raises(InputError, match=f"distillation: {next(iter(how))} "):

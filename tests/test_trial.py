@@ -45,6 +45,11 @@ def parent(corpus: Corpus, recipe: Recipe, maps: CorpusMaps) -> Trained:
     return train_on(corpus, maps, CLIPS, recipe.architecture, recipe.frontend, recipe.fit, 0)
 
 
+def test_a_seed_may_be_larger_than_what_torch_takes(corpus: Corpus, recipe: Recipe, maps: CorpusMaps) -> None:
+    quick = replace(recipe.fit, epochs=1)
+    assert train_on(corpus, maps, CLIPS, recipe.architecture, recipe.frontend, quick, 10**24).ranges
+
+
 def test_fine_tuning_starts_at_the_weights_and_keeps_their_normalisation(
     corpus: Corpus, recipe: Recipe, maps: CorpusMaps, parent: Trained
 ) -> None:

@@ -25,12 +25,13 @@ from edgeq.compress import importance
 from edgeq.compress.distill import members, taught_by, teacher_of
 from edgeq.compress.prune import prune, ratios
 from edgeq.corpora import Corpus
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.manifest import MANIFEST
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.nets.widths import narrowed
 from edgeq.runtime.torch import network
+from edgeq.training.augment import check_crops
 from edgeq.training.config import FitConfig
 from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps, session
@@ -85,16 +86,20 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def check(recipe: Recipe, setting: Setting) -> None:
-    """Raises InputError for what would stop the recipe only after hours: pruning's sites and ratios, who teaches."""
+    """Raises InputError for what would stop the recipe only after hours: crops, what to prune, who teaches."""
     architecture = recipe.architecture.with_classes(len(setting.corpus.labels))
     with torch.random.fork_rng(devices=[]):
         origin = pruned = registry.build(architecture)
-    for step in range(1, 1 + (recipe.prune.steps if recipe.prune else 0)):
-        pruned, architecture = _pruned(recipe, step, origin, pruned, architecture)
+    lengths = sorted({length for stage in stages(recipe) if stage.fit for length in stage.fit.crop_seconds})
+    check_crops(recipe.name, origin.eval(), recipe.frontend, lengths, architecture.classes)
+    with naming(f"{recipe.name}, [prune]"):
+        for step in range(1, 1 + (recipe.prune.steps if recipe.prune else 0)):
+            pruned, architecture = _pruned(recipe, step, origin, pruned, architecture)
     if recipe.teacher is None:
         return
     if recipe.teacher.models and setting.whole:
-        members(_models(recipe), setting.corpus.labels, architecture.output, recipe.frontend)
+        with naming(f"{recipe.name}, [teacher]"):
+            members(_models(recipe), setting.corpus.labels, architecture.output, recipe.frontend)
     elif recipe.teacher.recipe is None:
         raise InputError(
             f"{recipe.name}: teacher.model {', '.join(recipe.teacher.models)} may have heard the clips held out; "
@@ -241,7 +246,7 @@ def _models(recipe: Recipe) -> list[Bundle]:
         by, expected = opened.provenance.get("recipe_sha256"), recipe.teacher.recipe
         if expected is not None and by != expected.sha256:
             raise InputError(
-                f"{recipe.name}: teacher.model {opened.name}: trained by recipe {by!s:.8}, and teacher.recipe is "
+                f"teacher.model {opened.name}: trained by recipe {by!s:.8}, and teacher.recipe is "
                 f"{expected.sha256:.8}; give the recipe that made the model, or leave out one of them"
             )
     return found

@@ -10,7 +10,7 @@ exact, a filter and a mixture are approximations.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.errors import InputError
 from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
 
@@ -72,8 +73,33 @@ def mel_powers(maps: CorpusMaps, spec: FrontendSpec, frames: int) -> Powers:
 
 
 def crop_frames(spec: FrontendSpec, seconds: float) -> int:
-    """Frames of a crop; a crop as long as the window has as many frames as the window."""
-    return spec.window_frames + round((seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length)
+    """Frames of a crop; a crop as long as the window has as many frames as the window.
+
+    Raises InputError where it has none.
+    """
+    frames = spec.window_frames + round((seconds - spec.window_seconds) * spec.sample_rate / spec.hop_length)
+    if frames < 1:
+        raise InputError(f"crop_seconds {seconds:g}: no frame of the front end; expected longer crops")
+    return frames
+
+
+@torch.no_grad()
+def check_crops(
+    who: str, network: Callable[[Tensor], Tensor], spec: FrontendSpec, seconds: Sequence[float], classes: int
+) -> None:
+    """Raises InputError where a network takes no crops of these lengths, or gives other classes.
+
+    network: features to logits; a module has to be in evaluation mode. who: what a message begins with.
+    """
+    for length in seconds:
+        shape = (1, spec.components, spec.n_mels, crop_frames(spec, length))
+        try:
+            logits = network(torch.zeros(shape))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{who}: does not take crops of {length:g} s: {reason}") from error
+        if logits.shape != (1, classes):
+            raise InputError(f"{who}: gives {tuple(logits.shape)} for one crop, expected (1, {classes})")
 
 
 def places(bank: CropBank, clips: Tensor, speed_probability: float, generator: torch.Generator) -> list[Place]:

@@ -50,7 +50,8 @@ def fit(
     With `checkpoint`, the state is kept there after every epoch and a run that finds it goes on from it; since each
     epoch draws from its own seed, a resumed run ends with the very weights of an uninterrupted one. on_epoch is told
     how many epochs are done and the last one's mean loss. Results are equal for equal seed, data, thread count and
-    processor. Raises InputError where the checkpoint is of another run, or as `teacher.Lesson` does.
+    processor. Raises InputError where the checkpoint is of another run, the network does not take such crops, the loss
+    or the result is not finite, or as `teacher.Lesson` does.
     """
     if len(targets) < 2:
         raise InputError(f"training on {len(targets)} clips: expected at least 2")
@@ -66,6 +67,8 @@ def fit(
             if on_epoch is not None:
                 on_epoch(epoch + 1, loss)
         run.finish()
+    if not all(tensor.isfinite().all() for tensor in run.averaged):
+        raise InputError(f"training: weights became infinite; lower learning_rate (now {config.learning_rate:g})")
 
 
 class _Run:
@@ -85,6 +88,7 @@ class _Run:
         self.network = network
         channels_last(network)
         self.config, self.spec, self.seed, self.output = config, spec, seed, output
+        augment.check_crops("the network", network.eval(), spec, config.crop_seconds, targets.shape[1])
         lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
         self.banks = augment.crop_banks(maps, spec, lengths, config.crop_depth_db)
         self.bands = torch.linspace(0, 1, spec.n_mels)

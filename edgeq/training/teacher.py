@@ -108,7 +108,8 @@ class Lesson:
                 if member.maps is None:
                     raise InputError(f"teacher {member.name}: hears another log-mel than the student; give its maps")
                 self.elsewhere[base] = _Elsewhere(member.maps, base, spec, config)
-            _check_crops(member, config, classes)
+            who = f"teacher {member.name}"
+            augment.check_crops(who, member.network, member.frontend, config.crop_seconds, classes)
 
     @torch.no_grad()
     def answers(self, power: Tensor, places: Sequence[Place], length: int, generator: torch.Generator) -> Tensor:
@@ -169,22 +170,6 @@ class _Reordered(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.network(features)[:, self.order]
-
-
-@torch.no_grad()
-def _check_crops(member: Member, config: FitConfig, classes: int) -> None:
-    spec = member.frontend
-    for seconds in config.crop_seconds:
-        shape = (1, spec.components, spec.n_mels, augment.crop_frames(spec, seconds))
-        try:
-            logits = member.network(torch.zeros(shape))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"teacher {member.name}: does not take crops of {seconds:g} s: {reason}") from error
-        if logits.shape != (1, classes):
-            raise InputError(
-                f"teacher {member.name}: gives {tuple(logits.shape)} for one crop, expected (1, {classes})"
-            )
 
 
 def _centres(spec: FrontendSpec) -> np.ndarray:

@@ -89,7 +89,7 @@ def train_on(
         mean, std = normalisation(selected.logmels[0], spec)
         spec = replace(spec, mean=mean, std=std)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed % (1 << 63))  # torch takes no larger ones
             network = registry.build(architecture)
     else:
         network = copy.deepcopy(start)
