@@ -36,7 +36,7 @@ models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder
 	  $(BIN)/edgeq export $$(dirname $$recipe) --int8 -o $$(dirname $$recipe) || exit; done
 	$(BIN)/python tools/write_cards.py --data $(DATA)
 
-bench-lowering: $(VENV)/.bench  ## the papers' networks in four runtimes, on a quiet machine (about half an hour)
+bench-lowering: $(VENV)/.bench  ## the papers' networks in five runtimes, on a quiet machine (about half an hour)
 	$(BIN)/python benchmarks/lowering.py
 
 clean:

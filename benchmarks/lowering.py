@@ -1,4 +1,4 @@
-"""How fast CNN14, QCNN14 and QCNN14 in eight multiplications run on this machine in four runtimes, and what files cost.
+"""How fast CNN14, QCNN14 and QCNN14 in eight multiplications run on this machine in five runtimes, and what files cost.
 
     python benchmarks/lowering.py               # measures what lowering.json does not yet hold; about half an hour
     python benchmarks/lowering.py --only litert:1 --rounds 30     # measures that again

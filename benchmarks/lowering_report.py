@@ -112,10 +112,11 @@ and channels last, or compiled with frozen constants; OpenVINO is held to float3
 _FINDINGS = """What to take from it:
 
 - Fast takes about half the time of block, and of a real CNN14 of the same width, which costs what block costs: QCNN14
-  is not slower than CNN14, as on the quaternion paper's GPU (1.42 times, Table III), but faster. Half is the bound: the
-  convolutions' multiplications halve, sums and differences come on top. Pruned by half (p=.5) and fast it takes about a
-  third of CNN14's time (0.65 times in that table).
-- OpenVINO gains least: sums and differences cost it more than they cost LiteRT.
+  is not slower than CNN14, as on the quaternion paper's GPU (1.42 times, Table III), but faster. The convolutions'
+  multiplications halve, sums and differences come on top; that torch comes out below half says that it runs the
+  large convolutions at a lower pace than the small ones. Pruned by half (p=.5) and fast it takes about a third of
+  CNN14's time (0.65 times in that table).
+- On two threads onnxruntime gains less than on one: 0.60 for 0.55.
 - The smallest file need not be slow: the compact fast file is as quick as the expanded one and loads faster than block.
   The compact block file takes half as long again to load, then runs as the expanded one does.
 - On two threads this needs a machine with nothing else to do; torch's threads wait for each other by spinning, and were

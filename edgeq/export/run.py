@@ -35,7 +35,7 @@ FORMATS = ("onnx", "tflite")
 CALIBRATION_WINDOWS = 512
 """Most windows that --calib looks at, spread evenly over the recordings: ranges settle long before."""
 
-INT8_NOTE = "INT8 files are in block form, where eight multiplications would save little and cost about 2 dB"
+INT8_NOTE = "INT8 files are in block form: eight multiplications would round more sums to eight bits"
 
 
 @dataclass(frozen=True, eq=False)

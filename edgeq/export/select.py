@@ -52,7 +52,7 @@ def check_lowering(lowering: str | Path, int8: bool) -> None:
     """Raises InputError where `select` would not know what `lowering` asks for, or INT8 files are asked to be fast."""
     if lowering == FAST and int8:
         raise InputError(
-            "--lowering fast with --int8: INT8 stays block, where fast would save little and cost about 2 dB; "
+            "--lowering fast with --int8: INT8 stays block, since fast would round more sums to eight bits; "
             "leave out --int8, or say --lowering auto"
         )
     if lowering not in (BLOCK, FAST, AUTO) and not Path(lowering).is_file():
