@@ -301,6 +301,21 @@ def test_onnxruntime_reports_to_nobody(real, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_onnx_file_with_operators_that_are_no_text_is_refused_with_nothing_on_stdout(real, tmp_path, capfd):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(real.export("onnx").replace(b"Conv", b"C\xbbnv"))
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        runtime.open(path)
+    assert capfd.readouterr().out == ""
+
+
+def test_metadata_that_is_no_text_is_refused(real, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(real.export("onnx").replace(b"chirp", b"ch\xc5rp"))
+    with pytest.raises(InputError, match=r"model\.onnx: onnxruntime cannot run it \('utf-8' codec"):
+        _ = runtime.open(path).metadata
+
+
 def test_a_file_that_litert_refuses_leaves_nothing_else_on_stderr(real, tmp_path, capfd):
     path = tmp_path / "model.tflite"
     content = bytearray(real.export("tflite"))

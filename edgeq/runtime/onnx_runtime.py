@@ -45,7 +45,10 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            # Its fallback would print to stdout, and try the same once more.
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # its exceptions share no base of their own
             raise unreadable(where, self.name, error) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -61,8 +64,11 @@ class OnnxRuntime:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the exporter wrote beside the network."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
+        """What the exporter wrote beside the network. Raises InputError where it is no text."""
+        try:
+            return dict(self._session.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as error:
+            raise unreadable(self._where, self.name, error) from error
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows, as `Runtime.predict`."""
