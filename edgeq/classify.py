@@ -69,7 +69,10 @@ def classify(
 
 
 def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: int = 3) -> Classification:
-    """Label one recording with a runtime that is open already. Raises InputError naming the recording."""
+    """Label one recording with a runtime that is open already.
+
+    Raises InputError naming the recording, also where the model's scores for it are not finite.
+    """
     clip = ClipScores(len(about.labels))
     samples = 0
     for batch in windows(path, about.frontend):
@@ -77,6 +80,8 @@ def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: i
         if len(batch.features):
             clip.add(ready.predict(batch.features), batch.gated)
     scores = clip.scores()
+    if not np.isfinite(scores).all():
+        raise InputError(f"{path}: the model's scores hold NaN or infinity; export the model again")
     best = np.argsort(-scores, kind="stable")[:top]
     labels = tuple(Score(about.labels[index], float(scores[index])) for index in best)
     return Classification(str(path), samples / about.frontend.sample_rate, labels, clip.silent)

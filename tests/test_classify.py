@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import bundles
 import numpy as np
+import onnx
 import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
@@ -98,6 +99,15 @@ def test_an_exported_file_classifies_by_itself(model, tmp_path):
         assert alone.top[0].score == pytest.approx(whole.top[0].score, abs=1e-4)
     with pytest.raises(InputError, match="leave it out"):
         classify.classify(model.folder / model.exports["tflite"], [path], int8=True)
+
+
+def test_a_model_whose_scores_are_no_numbers_is_refused(model, tmp_path):
+    damaged = onnx.load(model.folder / model.exports["onnx"])
+    weights = max(damaged.graph.initializer, key=lambda one: len(one.raw_data))
+    weights.raw_data = b"\xff" * len(weights.raw_data)  # NaN
+    onnx.save(damaged, tmp_path / "damaged.onnx")
+    with pytest.raises(InputError, match=r"a\.wav: the model's scores hold NaN or infinity; export the model again"):
+        classify.classify(tmp_path / "damaged.onnx", [write(tmp_path / "a.wav", sound(3))])
 
 
 def test_an_exported_file_without_labels_is_refused(tmp_path):
