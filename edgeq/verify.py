@@ -19,7 +19,7 @@ from edgeq.batches import batch_size, batches
 from edgeq.bundle import Bundle
 from edgeq.corpora import esc50
 from edgeq.decision import ClipScores
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
 from edgeq.graph import cost, fidelity, from_tflite, model_file
 from edgeq.graph.ir import Graph
@@ -174,10 +174,14 @@ def _on_goldens(opened: Bundle, stage: str, expected: Goldens, inputs: np.ndarra
     if len(expected.seeds) < goldens.COUNT:
         faults.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
     outputs = []
-    for batch in batches(inputs):
-        outputs.append(ready.predict(batch))
-        advance(len(batch))
-    found = np.concatenate(outputs)
+    with naming(f"{opened.folder} ({stage})"):
+        for batch in batches(inputs):
+            outputs.append(ready.predict(batch))
+            advance(len(batch))
+        found = np.concatenate(outputs)
+        classes = expected.outputs.shape[1]
+        if found.shape[1] != classes:
+            raise InputError(f"{found.shape[1]} outputs, expected {classes}: of another network; export it again")
     if expected.gate == goldens.TOP1:
         return _compared(stage, "goldens", ready, expected.outputs, found, True, faults)
     ratio = _logit_sqnr(opened, stage, expected.outputs, found, inputs)

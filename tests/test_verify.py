@@ -8,6 +8,7 @@ import bundles
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from edgeq.goldens import Goldens
 from edgeq.graph import cost, fidelity, quantize, reference
 from edgeq.graph.ir import Conv2D, FullyConnected, Quantization
 from edgeq.lowering.trace import lower
+from edgeq.nets import registry
 from edgeq.runtime.logits import onnx_logits, tflite_logits
 
 FLOAT, INT8, RANGES = bundles.graphs()
@@ -79,6 +81,17 @@ def test_json_has_the_contract_s_keys(model):
         assert {"name", "clips", "top1_agreement", "max_abs_error", "sqnr_db", "inputs"} <= set(stage)
         assert "accuracy" not in stage
     assert set(values["layers"][0]) == {"name", "kind", "sqnr_db"}
+
+
+def test_a_file_of_another_network_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"small \(onnx\): features of shape .*: expected \(n, 4, 16, 50\)"):
+        verified(tmp_path, onnx=to_onnx(bundles.graphs(quaternion=True)[0]))
+    _, spec = bundles.network()
+    with torch.random.fork_rng():
+        wider = lower(registry.build(spec.with_classes(6)).eval(), spec.with_classes(6))
+    content = to_tflite(replace(wider, metadata=FLOAT.metadata))
+    with pytest.raises(InputError, match=r"small \(tflite\): 6 outputs, expected 4: of another network"):
+        verified(tmp_path, tflite=content)
 
 
 @pytest.mark.parametrize("stage", list(GOOD))
