@@ -119,6 +119,13 @@ def test_a_shared_scale_suits_the_kernel_of_whoever_needs_the_coarsest():
     assert shared.scale[0] == quantized.tensors["conv_2.bias"].quantization.scale.max()
 
 
+def test_a_product_joined_with_its_own_large_factors_has_no_scale():
+    """Its kernel wants a step above the product of theirs: one step for all would have to exceed its own square."""
+    graph = graphs.streams()
+    with pytest.raises(InputError, match="streams: no common scale suits the inputs of CONCATENATION"):
+        quantize(graph, observe(graph, [1000 * graphs.inputs(graph, 4)]))
+
+
 def test_joined_tensors_of_prescribed_scales_are_joined_with_their_like_only():
     net = graphs.Builder((1, 4))
     x, y = net.tanh(net.input), net.tanh(net.dense(net.input, 3))

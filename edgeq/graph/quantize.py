@@ -111,13 +111,16 @@ def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
 
     A filter whose bias would not fit int32 (weights or gain next to nothing) gets a larger scale and codes of its own.
     Raises InputError where a range is missing or not finite, a filter's sums can overflow int32, or CONCATENATION joins
-    tensors whose scales are prescribed with others.
+    tensors that no common scale suits: with ones whose scale is prescribed, or a product with its own large factors.
     """
     if graph.quantized:
         raise InputError(f"{graph.name}: quantized already: expected a float graph")
     scales = _scales(graph)
     for _ in range(ATTEMPTS):
-        tensors = _quantized_tensors(graph, ranges, scales)
+        with np.errstate(over="ignore"):  # of a scale that can only grow
+            tensors = _quantized_tensors(graph, ranges, scales)
+        if not all(np.isfinite(scale.finest) for scale in scales.values()):
+            break
         if tensors is not None:
             return replace(graph, tensors=tensors)
     raise InputError(f"{graph.name}: no common scale suits the inputs of CONCATENATION: recalibrate with --calib")
