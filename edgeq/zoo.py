@@ -35,6 +35,8 @@ def find(model: str | Path) -> Bundle:
             f"model {model}: an architecture, which has no weights of its own; {hint}"
             f"Give it random ones with: edgeq export {model} -o DIR"
         )
+    if suffix := registry.suffix_hint(model):
+        raise InputError(f"model {model!r:.100}: {suffix}")
     raise InputError(
         f"model {model!r:.100}: {hint}The zoo has: {', '.join(folders) or 'nothing'}; or give a bundle's folder"
     )

@@ -130,6 +130,7 @@ def test_only_the_small_family_drops_out_and_only_in_training():
         (ArchitectureSpec("qdcase22", (16, 16, 32, 98), 10, (4, 40, 51)), "qdcase22: hidden: 98 channels"),
         (ArchitectureSpec("cnn5", (1 << 30,) * 5, 10, (1, 64, 50)), "more than 1,000,000,000 parameters"),
         (ArchitectureSpec("cnn5", (1 << 15,) * 5, 10, (1, 64, 50)), "more than 1,000,000,000 parameters"),
+        (ArchitectureSpec("cnn5", (4,) * 5, 10**9, (1, 64, 50)), "1000000000 classes, 1 input components: more than"),
     ],
 )
 def test_a_spec_that_cannot_be_built_is_refused_by_layer(spec, message):

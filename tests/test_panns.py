@@ -10,6 +10,7 @@ from architectures import liven, small
 from torch import nn
 from torch.nn import functional
 
+from edgeq import zoo
 from edgeq.audio.spec import PRESETS as FRONT_ENDS
 from edgeq.audio.spec import with_derivatives
 from edgeq.errors import InputError
@@ -240,6 +241,14 @@ def test_names_of_pruned_architectures():
     assert preset("cnn14-4ch-p50").input_shape[0] == 4
     with pytest.raises(InputError, match="architecture 'nothing-p50': expected one of dcase22"):
         preset("nothing-p50")
+    for name in ("qcnn14-p00", "qcnn14-p5", "qcnn14-p050"):
+        for refusing in (preset, zoo.find):
+            with pytest.raises(
+                InputError, match=f"'{name}': expected qcnn14-p and two digits.*01 to 99, as in qcnn14-p50"
+            ):
+                refusing(name)
+    with pytest.raises(InputError, match="tiny-p50: cnn5: no paper says which of its layers to prune"):
+        preset("tiny-p50")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeq.errors import InputError
+from edgeq.errors import InputError, naming
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.nets.widths import LAYERS, PRUNED, narrowed
 
@@ -39,7 +39,8 @@ def build(spec: ArchitectureSpec) -> nn.Module:
         parameters = MAX_PARAMETERS + 1
     if parameters > MAX_PARAMETERS:
         raise InputError(
-            f"{spec.family}: widths {spec.widths}: more than {MAX_PARAMETERS:,} parameters; make it narrower"
+            f"{spec.family}: widths {spec.widths}, {spec.classes} classes, {spec.input_shape[0]} input components: "
+            f"more than {MAX_PARAMETERS:,} parameters; make it smaller"
         )
     return construct(spec)
 
@@ -50,12 +51,23 @@ def preset(name: str) -> ArchitectureSpec:
     Raises InputError where there is none of that name, or it cannot be pruned so.
     """
     base, ratio = _parsed(name)
-    return PRESETS[base] if ratio is None else pruned(PRESETS[base], ratio)
+    if ratio is None:
+        return PRESETS[base]
+    with naming(name):
+        return pruned(PRESETS[base], ratio)
 
 
 def known(name: str) -> bool:
     """Whether a name is that of an architecture, pruned or not."""
     return name.removesuffix(_suffix(name)) in PRESETS
+
+
+def suffix_hint(name: str) -> str:
+    """What a pruned architecture's name is made of, where this one, which is none, looks meant as one; else nothing."""
+    base, mark, _ = name.rpartition("-p")
+    if not mark or base not in PRESETS:
+        return ""
+    return f"expected {base}-p and two digits, the percentage pruned from 01 to 99, as in {base}-p50"
 
 
 def frontend(name: str) -> str:
@@ -107,7 +119,8 @@ def _parsed(name: str) -> tuple[str, float | None]:
     suffix = _suffix(name)
     base = name.removesuffix(suffix)
     if base not in PRESETS:
-        raise InputError(f"architecture {name!r:.100}: expected one of {', '.join(PRESETS)}")
+        expected = suffix_hint(name) or f"expected one of {', '.join(PRESETS)}"
+        raise InputError(f"architecture {name!r:.100}: {expected}")
     return base, int(suffix[2:]) / 100 if suffix else None
 
 
