@@ -119,7 +119,7 @@ def test_the_command_prints_the_change(parent: Bundle, tmp_path: Path, capsys: p
     ("arguments", "message"),
     [
         (["--method", "l2", "--ratio", ".5"], "method 'l2': expected one of l1, geometric-median"),
-        (["--method", "l1"], "site convs.0: no ratio for it; give --ratio"),
+        (["--method", "l1"], "site convs.0: no ratio for it; give a ratio for all"),
         (["--method", "l1", "--ratio", "1"], "ratio 1: expected 0 or more and less than 1"),
         (["--method", "l1", "--ratio", ".5"], "convs.0: a ratio of 0.5 leaves none of its 1 filters"),
         (["--method", "l1", "--ratio", ".5", "--sites", "conv.2"], "did you mean convs."),

@@ -95,6 +95,8 @@ def ratios(
     chosen: dict[str, float] = {}
     for site in sites or every_convolution(spec):
         name, given, text = site.partition("=")
+        if not name:
+            raise InputError(f"site {site!r:.100}: has no name; expected NAME or NAME=RATIO")
         own = _number(site, text) if given else ratio
         if name == "paper" and not published:
             raise InputError(
@@ -105,7 +107,7 @@ def ratios(
                 raise InputError(f"site {layer}: named twice; name it once")
             value = default if own is None else own
             if value is None and method != "similarity":
-                raise InputError(f"site {layer}: no ratio for it; give --ratio, or {layer}=RATIO")
+                raise InputError(f"site {layer}: no ratio for it; give a ratio for all, or {layer}=RATIO")
             chosen[layer] = _similar(network, spec, layer) if value is None else value
     return chosen
 
