@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -301,6 +303,9 @@ def test_files_that_are_something_else_are_refused_in_one_line(
         "code.pth": ({"model": argparse.Namespace()}, "which would run code"),
         "list.pth": ([torch.ones(2)], "found no state dict"),
         "numbers.pth": ({"model": {"bn0.weight": 3}}, "found no state dict"),
+        "sparse.pth": ({"model": {"bn0.bias": torch.ones(64).to_sparse()}}, "bn0.bias is torch.sparse_coo, expected"),
+        "meta.pth": ({"model": {"bn0.bias": torch.ones(64, device="meta")}}, "bn0.bias has no numbers, expected"),
+        "nan.pth": ({"model": {"bn0.bias": torch.full((64,), torch.nan)}}, "bn0.bias holds NaN or infinity"),
         "empty.pth": ({"model": {}}, "empty.pth: found no bn0.weight, expected (64,) for bn0.weight of cnn14"),
     }
     for name, (content, message) in contents.items():
@@ -309,7 +314,17 @@ def test_files_that_are_something_else_are_refused_in_one_line(
     for junk in (b"", b"not a checkpoint", checkpoint.read_bytes()[:5000]):
         (tmp_path / "junk.pth").write_bytes(junk)
         assert "junk.pth: " in refused(capsys, tmp_path / "junk.pth", *rest)
+    (tmp_path / "code.pkl").write_bytes(pickle.dumps({"model": argparse.Namespace()}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "which would run code" in refused(capsys, tmp_path / "code.pkl", *rest)
+    assert "name '../out'" in refused(capsys, tmp_path / "gone.pth", *rest, "--name", "../out")
     assert not output.exists()
+
+
+def test_a_network_with_gradients_on_is_read_as_numbers(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.nn.Parameter(torch.ones(2))}}, tmp_path / "grown.pth")
+    assert convert_panns.read(tmp_path / "grown.pth")["a"].numpy().tolist() == [1, 1]
 
 
 def test_numbers_of_an_older_numpy_are_read(tmp_path: Path) -> None:
@@ -330,6 +345,7 @@ def test_numbers_of_an_older_numpy_are_read(tmp_path: Path) -> None:
         ("index,mid,display_name\n0,a,b\n", "1 classes, expected 3"),
         ("index,mid,display_name\n0,a,b\n2,a,c\n1,a,d\n", "row 3: index '2', display_name 'c': expected 1 and a name"),
         ("index,mid,display_name\n0,a,b\n1,a,\n2,a,d\n", "row 3: index '1', display_name ''"),
+        ("index,mid,display_name\n0,a,b\n1,a,c\n2,a,b\n", "label 'b' comes twice"),
         ("index,name\n0,a\n1,b\n2,c\n", "row 2: index '0', display_name None"),
         (None, "cannot be read"),
     ],

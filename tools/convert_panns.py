@@ -44,6 +44,7 @@ import csv
 import hashlib
 import pickle
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +54,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgeq import bundle, fresh
+from edgeq import bundle, fresh, manifest
 from edgeq.audio.frontend import FrontendSpec, mel_filterbank, stft_window
 from edgeq.bundle import Bundle
 from edgeq.errors import InputError, naming
@@ -115,6 +116,7 @@ def convert(
     Raises InputError where a file is something else, or the checkpoint is not of this architecture and its front end.
     """
     bundle.check_place(output)
+    manifest.checked_name(name)
     spec, frontend = fresh.specs(architecture)
     numbers = [f"class_{number}" for number in range(spec.classes)]
     names = numbers if labels is None else read_labels(labels, spec.classes)
@@ -142,7 +144,8 @@ def read(checkpoint: Path) -> dict[str, Tensor]:
     """The state dict of a checkpoint. Raises InputError where the file is something else."""
     try:
         # Beside the weights there may be NumPy values of the training, which hold no code either.
-        with torch.serialization.safe_globals(_numpy_globals()):
+        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it refuses it also warns of
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{checkpoint}: cannot be read ({error.strerror}); expected a checkpoint of PANNs") from error
@@ -157,7 +160,13 @@ def read(checkpoint: Path) -> dict[str, Tensor]:
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f'{checkpoint}: found no state dict, expected PANNs\' {{"model": state dict}}')
-    return state
+    for name, value in state.items():
+        if value.layout != torch.strided or value.is_meta:
+            found = "has no numbers" if value.is_meta else f"is {value.layout}"
+            raise InputError(f"{checkpoint}: {name} {found}, expected dense numbers; take the file as published")
+        if value.is_floating_point() and not value.float().isfinite().all():
+            raise InputError(f"{checkpoint}: {name} holds NaN or infinity; take the file as published")
+    return {name: value.detach() for name, value in state.items()}
 
 
 def converted(state: Mapping[str, Tensor], spec: ArchitectureSpec) -> dict[str, Tensor]:
@@ -234,7 +243,8 @@ def read_labels(path: Path, classes: int) -> list[str]:
                 f"{path}: row {number + 2}: index {row.get('index')!r}, display_name {row.get('display_name')!r}: "
                 f"expected {number} and a name"
             )
-    return [row["display_name"] for row in rows]
+    with naming(path):
+        return list(manifest.checked_labels([row["display_name"] for row in rows], classes))
 
 
 def _frontend_matrices(frontend: FrontendSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
