@@ -134,6 +134,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     """
     opened = model if isinstance(model, Bundle) else zoo.find(model)
     bundles.check(opened)
+    clips = None if data is None else _clips(Path(data))  # before the goldens: a wrong path is told at once
     expected = opened.goldens()
     with_torch = importlib.util.find_spec("torch") is not None
     notes = [] if with_torch else ["torch is not installed: the stage torch was not run"]
@@ -150,8 +151,8 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         )
     if any(stage.name.endswith("int8") and stage.max_abs_error > INT8_NOTED_ERROR for stage in stages):
         notes.append("INT8 probabilities lie far from float ones; calibrate on more, or more typical, recordings")
-    if data is not None:
-        results, more = _on_data(opened, names, Path(data), expected.gate == goldens.TOP1)
+    if clips is not None:
+        results, more = _on_data(opened, names, clips, expected.gate == goldens.TOP1)
         stages += results
         notes += more
     layers, more = _layers(opened, inputs)
@@ -291,9 +292,8 @@ def _logits(probabilities: np.ndarray, sigmoid: bool) -> np.ndarray:
 
 
 def _on_data(
-    opened: Bundle, stages: Sequence[str], folder: Path, decisive: bool
+    opened: Bundle, stages: Sequence[str], clips: Sequence[tuple[Path, str | None]], decisive: bool
 ) -> tuple[list[StageResult], list[str]]:
-    clips = _clips(folder)
     reference = next((stage for stage in ("torch", "onnx", "tflite") if stage in stages), None)
     if reference is None:
         raise InputError(
@@ -314,7 +314,7 @@ def _on_data(
         accuracy = float(np.mean(found[known].argmax(axis=1) == targets)) if known else None
         result = _compared(stage, "data", runtime, np.stack(scores[reference]), found, decisive)
         results.append(replace(result, accuracy=accuracy))
-    notes = [f"data: {len(clips)} clips of {folder}, compared with {reference}"]
+    notes = [f"data: {len(clips)} clips, compared with {reference}"]
     if known:
         notes.append(f"accuracy is over the {len(known)} clips with a known label, trained on or not")
     return results, notes

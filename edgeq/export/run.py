@@ -110,6 +110,10 @@ def export(
     if compact and "onnx" not in formats:
         raise InputError("--compact is a form of ONNX files: add --onnx")
     check_lowering(lowering, int8)
+    if output is not None:
+        bundles.check_place(Path(output))  # now, and the recordings: not after an untrained network was made
+    if calibration is not None:
+        decode.recordings(Path(calibration))
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = _open(model, Path(scratch) / "fresh", classes)
         destination = Path(output) if output else Path("build") / source.name
