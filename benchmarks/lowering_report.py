@@ -116,11 +116,10 @@ _FINDINGS = """What to take from it:
   multiplications halve, sums and differences come on top; that torch comes out below half says that it runs the
   large convolutions at a lower pace than the small ones. Pruned by half (p=.5) and fast it takes about a third of
   CNN14's time (0.65 times in that table).
-- On two threads onnxruntime gains less than on one: 0.60 for 0.55.
 - The smallest file need not be slow: the compact fast file is as quick as the expanded one and loads faster than block.
   The compact block file takes half as long again to load, then runs as the expanded one does.
-- On two threads this needs a machine with nothing else to do; torch's threads wait for each other by spinning, and were
-  not timed on this shared one."""
+- Two threads change little, and least for the better in onnxruntime. Each line below says how busy the machine was: torch's threads wait for each other by
+  spinning, and on a busy machine their times mean nothing."""
 
 _FILES = """ONNX files, and what onnxruntime takes to make each ready on one thread: medians of processes that take
 turns. Peak: how far loading goes beyond the most that importing the packages had taken. A compact file stores r, i, j
