@@ -118,8 +118,8 @@ _FINDINGS = """What to take from it:
   CNN14's time (0.65 times in that table).
 - The smallest file need not be slow: the compact fast file is as quick as the expanded one and loads faster than block.
   The compact block file takes half as long again to load, then runs as the expanded one does.
-- Two threads change little, and least for the better in onnxruntime. Each line below says how busy the machine was: torch's threads wait for each other by
-  spinning, and on a busy machine their times mean nothing."""
+- Two threads change little; onnxruntime gains less on them. Each line below says how busy the machine was: torch's
+  threads wait for each other by spinning, and on a busy machine their times mean nothing."""
 
 _FILES = """ONNX files, and what onnxruntime takes to make each ready on one thread: medians of processes that take
 turns. Peak: how far loading goes beyond the most that importing the packages had taken. A compact file stores r, i, j
