@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edgeq"
 FLOORS = (
     ("errors", "atomic", "quiet", "machine", "progress", "batches"),
     ("audio", "nets", "graph", "budget"),
-    ("lowering", "corpora", "manifest", "decision", "goldens"),
+    ("lowering", "corpora", "cortexm", "manifest", "decision", "goldens"),
     ("bundle",),
     ("zoo", "training", "runtime", "fresh"),
     ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),

@@ -1,0 +1,281 @@
+"""An INT8 graph as C: a source and a header that drop into a firmware project, and the kernel headers they need."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from edgeq.cortexm import headers, plan
+from edgeq.cortexm.ops import EMITTERS
+from edgeq.cortexm.ops.arrays import Array
+from edgeq.cortexm.ops.code import Code, scale, zero_point
+from edgeq.errors import InputError
+from edgeq.graph import ir
+
+_LONGEST_NAME = 40
+_RESERVED = {"input", "run", "labels", "arena"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator's part in the C: function is its name there, empty where nothing is computed; sizes in bytes."""
+
+    function: str
+    kind: str
+    output: str
+    constants: int
+    scratch: int
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The C of a model.
+
+    prefix: what its names begin with, and its files' name. files: text by file name. arena_bytes: all memory but the
+    stack; lower_bound: what of it is alive at once where most is. constants: bytes of weights, tables and the like.
+    """
+
+    prefix: str
+    files: Mapping[str, str]
+    arena_bytes: int
+    lower_bound: int
+    constants: int
+    layers: tuple[Layer, ...]
+
+
+def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
+    """The C of an INT8 graph; the same bytes every time.
+
+    name: the model's, made a C identifier. labels: one an output, or none at all.
+    Raises InputError where the graph is not quantized, has an operator without C, or labels don't fit its output.
+    """
+    if not graph.quantized:
+        raise InputError(f"{graph.name or name}: takes float32: expected an INT8 model; quantize it first")
+    outputs = math.prod(graph.tensors[graph.output].shape)
+    if labels and len(labels) != outputs:
+        raise InputError(f"{name}: {len(labels)} labels for {outputs} outputs: expected one an output")
+    prefix = identifier(name)
+    functions = _functions(graph, prefix)
+    codes = [_code(op, graph, function) for op, function in zip(graph.ops, functions, strict=True)]
+    places = _Places(graph, codes)
+    layers = tuple(
+        Layer(function if code.body else "", op.kind, op.output, sum(a.bytes for a in code.constants), code.scratch)
+        for op, function, code in zip(graph.ops, functions, codes, strict=True)
+    )
+    constants = _distinct(code.constants for code in codes)
+    files = {
+        f"{prefix}.h": _header(graph, name, prefix, labels, places.plan.bytes),
+        f"{prefix}.c": _source(graph, prefix, labels, list(zip(functions, codes, strict=True)), constants, places),
+        **headers.with_includes(["edgeq.h", *(header for code in codes for header in code.headers)]),
+    }
+    return Sources(
+        prefix, files, places.plan.bytes, places.plan.lower_bound, sum(array.bytes for array in constants), layers
+    )
+
+
+def identifier(name: str) -> str:
+    """A model's name as the C identifier that its files and functions begin with."""
+    prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    own = prefix == "edgeq" or prefix.startswith("edgeq_") or (headers.KERNELS / f"{prefix}.h").exists()
+    return f"model_{prefix}" if own or not prefix or prefix[0].isdigit() else prefix
+
+
+class _Places:
+    """Where activations and scratch lie in the arena."""
+
+    def __init__(self, graph: ir.Graph, codes: Sequence[Code]) -> None:
+        self._roots = {graph.input: graph.input}
+        for op, code in zip(graph.ops, codes, strict=True):
+            self._roots[op.output] = op.output if code.body else self._roots[op.inputs[0]]
+        first, last = {graph.input: 0}, {graph.input: 0}
+        end = max(len(graph.ops) - 1, 0)
+        for step, op in enumerate(graph.ops):
+            for tensor in (*activations(op, graph), op.output):
+                root = self._roots[tensor]
+                first.setdefault(root, step)
+                last[root] = step
+        last[self._roots[graph.output]] = end + 1
+        buffers = [
+            plan.Buffer(root, math.prod(graph.tensors[root].shape), step, min(last[root], end), ())
+            for root, step in first.items()
+        ]
+        over: dict[str, tuple[str, ...]] = {}
+        for step, (op, code) in enumerate(zip(graph.ops, codes, strict=True)):
+            inputs = activations(op, graph)
+            roots = [self._roots[inputs[number]] for number in code.in_place]
+            over[op.output] = tuple(dict.fromkeys(root for root in roots if last[root] == step))
+            if code.scratch:
+                buffers.append(plan.Buffer(_scratch(op), code.scratch, step, step))
+        self.plan = plan.plan(
+            [
+                plan.Buffer(buffer.name, buffer.bytes, buffer.first, buffer.last, over.get(buffer.name, ()))
+                for buffer in buffers
+            ]
+        )
+
+    def offset(self, tensor: str) -> int:
+        return self.plan.offsets[self._roots[tensor]]
+
+    def scratch(self, op: ir.Op) -> int:
+        return self.plan.offsets[_scratch(op)]
+
+
+def activations(op: ir.Op, graph: ir.Graph) -> list[str]:
+    """An operator's inputs that are not constants."""
+    return [name for name in op.inputs if graph.tensors[name].data is None]
+
+
+def _scratch(op: ir.Op) -> str:
+    return f"{op.output}\nscratch"  # which no tensor is called
+
+
+def _code(op: ir.Op, graph: ir.Graph, function: str) -> Code:
+    if op.kind not in EMITTERS:
+        raise InputError(f"{graph.name}: {op.kind} {op.output!r}: has no C; these have: {', '.join(EMITTERS)}")
+    return EMITTERS[op.kind](op, graph, function)
+
+
+def _functions(graph: ir.Graph, prefix: str) -> list[str]:
+    """A C name for each operator, after its output; TensorFlow strings the names of fused layers together by `;`."""
+    taken = set(_RESERVED)
+    names = []
+    for op in graph.ops:
+        stem = re.sub(r"\W+", "_", op.output.split(";")[0], flags=re.ASCII).strip("_").lower()
+        stem = stem[-_LONGEST_NAME:].strip("_") or op.kind.lower()
+        word, count = stem, 1
+        while word in taken:
+            count += 1
+            word = f"{stem}_{count}"
+        taken.add(word)
+        names.append(f"{prefix}_{word}")
+    return names
+
+
+def _distinct(groups: Iterable[tuple[Array, ...]]) -> list[Array]:
+    """All constants in order, those of one name once."""
+    found: dict[str, Array] = {}
+    for group in groups:
+        for array in group:
+            assert found.setdefault(array.name, array) == array, f"two constants called {array.name}"
+    return list(found.values())
+
+
+def _header(graph: ir.Graph, name: str, prefix: str, labels: Sequence[str], arena_bytes: int) -> str:
+    upper = prefix.upper()
+    taken, given = graph.tensors[graph.input], graph.tensors[graph.output]
+    licence = graph.metadata.get("licence")
+    facts = {
+        "INPUT_BYTES": math.prod(taken.shape),
+        "OUTPUT_BYTES": math.prod(given.shape),
+        "CLASSES": math.prod(given.shape),
+        "ARENA_BYTES": arena_bytes,
+        "INPUT_SCALE": _float(scale(graph, graph.input)),
+        "INPUT_ZERO_POINT": f"({zero_point(graph, graph.input)})",
+        "OUTPUT_SCALE": _float(scale(graph, graph.output)),
+        "OUTPUT_ZERO_POINT": f"({zero_point(graph, graph.output)})",
+    }
+    macros = "\n".join(f"#define {upper}_{key} {value}" for key, value in facts.items())
+    words = ""
+    if labels:
+        words = f"/* What each output stands for. */\nextern const char *const {prefix}_labels[{upper}_CLASSES];\n\n"
+    return f"""/* {_comment(name)}: an INT8 model, written by edgeq {metadata.version("edgeq")}.
+{f"   Licence of the model: {_comment(licence)}." if licence else "   The model's licence is not stated in it."}
+   SPDX-License-Identifier of the code: Apache-2.0
+
+   Input: {" x ".join(map(str, taken.shape))} codes, the last axis fastest. Output: {" x ".join(map(str, given.shape))}.
+   code = round(value / SCALE) + ZERO_POINT, limited to -128..127; value = (code - ZERO_POINT) * SCALE.
+
+     int8_t *input = {prefix}_input();
+     ... write {upper}_INPUT_BYTES codes to input ...
+     const int8_t *output = {prefix}_run();
+
+   Write the whole input before each run: its memory is used again. One arena serves all calls, which is all memory but
+   the stack: run it from one thread at a time. */
+#ifndef {upper}_H
+#define {upper}_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+{macros}
+
+{words}/* Where the input's codes go; they are gone after a run. */
+int8_t *{prefix}_input(void);
+
+/* Runs the model. Returns the output's codes, which stay until the input is written or the model runs again. */
+const int8_t *{prefix}_run(void);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+def _source(
+    graph: ir.Graph,
+    prefix: str,
+    labels: Sequence[str],
+    layers: Sequence[tuple[str, Code]],
+    constants: Sequence[Array],
+    places: _Places,
+) -> str:
+    upper = prefix.upper()
+    used = dict.fromkeys(["edgeq.h", *(header for _, code in layers for header in code.headers)])
+    includes = "\n".join(f'#include "{header}"' for header in (f"{prefix}.h", *used))
+    parts = [f"{includes}\n\nstatic EDGEQ_ALIGNED({plan.ALIGNMENT}) int8_t {prefix}_arena[{upper}_ARENA_BYTES];"]
+    parts += [array.declaration for array in constants]
+    calls = []
+    for op, (function, code) in zip(graph.ops, layers, strict=True):
+        if code.body:
+            parts.append(_function(graph, prefix, op, function, code, places))
+            calls.append(f"  {function}();\n")
+    if labels:
+        words = ",\n  ".join(_string(label) for label in labels)
+        parts.append(f"const char *const {prefix}_labels[{upper}_CLASSES] = {{\n  {words}\n}};")
+    parts.append(
+        f"int8_t *{prefix}_input(void)\n{{\n  return {prefix}_arena + {places.offset(graph.input)};\n}}\n\n"
+        f"const int8_t *{prefix}_run(void)\n{{\n{''.join(calls)}"
+        f"  return {prefix}_arena + {places.offset(graph.output)};\n}}"
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _function(graph: ir.Graph, prefix: str, op: ir.Op, function: str, code: Code, places: _Places) -> str:
+    lines = [
+        f"const int8_t *const x{number} = {prefix}_arena + {places.offset(tensor)};"
+        for number, tensor in enumerate(activations(op, graph))
+    ]
+    lines.append(f"int8_t *const y = {prefix}_arena + {places.offset(op.output)};")
+    if code.scratch:
+        lines.append(f"int8_t *const scratch = {prefix}_arena + {places.scratch(op)};")
+    lines += code.body.strip("\n").split("\n")
+    shapes = [" x ".join(map(str, graph.tensors[name].shape[1:])) for name in (*activations(op, graph), op.output)]
+    body = "".join(f"  {line}\n" if line else "\n" for line in lines)
+    told = f"/* {op.kind}: {', '.join(shapes[:-1])} to {shapes[-1]} */"
+    return f"{told}\nstatic EDGEQ_NOINLINE void {function}(void)\n{{\n{body}}}"
+
+
+def _float(value: float) -> str:
+    text = str(np.float32(value))
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def _string(text: str) -> str:
+    """A C string: what is not plain ASCII as octal bytes of its UTF-8, question marks so that none is a trigraph."""
+    plain = {chr(code) for code in range(32, 127)} - set('"\\?')
+    return '"' + "".join(c if c in plain else "".join(f"\\{b:03o}" for b in c.encode()) for c in text) + '"'
+
+
+def _comment(text: str | None) -> str:
+    """Words that can't end the comment they stand in."""
+    return re.sub(r"[^\x20-\x7e]+", " ", text or "").replace("*/", "* /").replace("/*", "/ *")
