@@ -38,6 +38,7 @@ class Sources:
 
     prefix: what its names begin with, and its files' name. files: text by file name. arena_bytes: all memory but the
     stack; lower_bound: what of it is alive at once where most is. constants: bytes of weights, tables and the like.
+    input_shape, output_shape: of the codes, with a batch of 1.
     """
 
     prefix: str
@@ -46,6 +47,8 @@ class Sources:
     lower_bound: int
     constants: int
     layers: tuple[Layer, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
 
 
 def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
@@ -74,7 +77,14 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
         **headers.with_includes(["edgeq.h", *(header for code in codes for header in code.headers)]),
     }
     return Sources(
-        prefix, files, places.plan.bytes, places.plan.lower_bound, sum(array.bytes for array in constants), layers
+        prefix,
+        files,
+        places.plan.bytes,
+        places.plan.lower_bound,
+        sum(array.bytes for array in constants),
+        layers,
+        graph.tensors[graph.input].shape,
+        graph.tensors[graph.output].shape,
     )
 
 
