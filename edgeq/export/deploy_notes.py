@@ -20,11 +20,14 @@ _RESOLVER_METHODS = {
     "SLICE": "AddSlice",
     "RELU": "AddRelu",
     "RELU6": "AddRelu6",
+    "HARD_SWISH": "AddHardSwish",
     "TANH": "AddTanh",
     "LOGISTIC": "AddLogistic",
     "SOFTMAX": "AddSoftmax",
     "RESHAPE": "AddReshape",
     "PAD": "AddPad",
+    "TRANSPOSE": "AddTranspose",
+    "QUANTIZE": "AddQuantize",
 }
 
 

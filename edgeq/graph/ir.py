@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-NONE, RELU, RELU6 = "none", "relu", "relu6"
+NONE, RELU, RELU6, RELU_N1_TO_1 = "none", "relu", "relu6", "relu_n1_to_1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +57,21 @@ class Op:
 
 @dataclass(frozen=True)
 class Conv2D(Op):
-    """inputs: x, weight OHWI, bias (out,). padding: rows above, below, columns left, right."""
+    """inputs: x, weight OHWI, bias (out,). padding: rows above, below, columns left, right.
+
+    dilation: how many rows and columns lie between neighbouring taps, plus one.
+    """
 
     kind: ClassVar[str] = "CONV_2D"
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     activation: str = NONE
+    dilation: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
 class DepthwiseConv2D(Op):
-    """A filter a channel. inputs: x, weight (out, height, width, 1), bias (out,); padding as in Conv2D.
+    """A filter a channel. inputs: x, weight (out, height, width, 1), bias (out,); padding and dilation as in Conv2D.
 
     out is a multiple of the input's channels: filter n reads channel n // (out / channels). Weights lie here as in
     Conv2D, filter first; in a .tflite file they are (1, height, width, out).
@@ -77,11 +81,15 @@ class DepthwiseConv2D(Op):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     activation: str = NONE
+    dilation: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
 class FullyConnected(Op):
-    """inputs: x (1, in), weight (out, in), bias (out,)."""
+    """inputs: x (1, ..., in), weight (out, in), bias (out,). Gives (1, ..., out): each row of x by itself.
+
+    Quantized weights have one scale, or one an output (axis 0).
+    """
 
     kind: ClassVar[str] = "FULLY_CONNECTED"
     activation: str = NONE
@@ -89,41 +97,50 @@ class FullyConnected(Op):
 
 @dataclass(frozen=True)
 class AveragePool2D(Op):
-    """Windows lie wholly inside the map (VALID)."""
+    """padding: rows above, below, columns left, right; the mean is of those elements that lie inside the map."""
 
     kind: ClassVar[str] = "AVERAGE_POOL_2D"
     window: tuple[int, int] = (2, 2)
     stride: tuple[int, int] = (2, 2)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str = NONE
 
 
 @dataclass(frozen=True)
 class MaxPool2D(Op):
-    """Windows lie wholly inside the map (VALID)."""
+    """padding as in AveragePool2D; the maximum is of those elements that lie inside the map."""
 
     kind: ClassVar[str] = "MAX_POOL_2D"
     window: tuple[int, int] = (2, 2)
     stride: tuple[int, int] = (2, 2)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    activation: str = NONE
 
 
 @dataclass(frozen=True)
 class Mean(Op):
-    """Mean over `axes` (NHWC, positive), which are dropped from the shape."""
+    """Mean over `axes` (NHWC, positive), which are dropped from the shape, or stay with size 1 (keep_dims)."""
 
     kind: ClassVar[str] = "MEAN"
     axes: tuple[int, ...] = ()
+    keep_dims: bool = False
 
 
 @dataclass(frozen=True)
 class ReduceMax(Op):
-    """Maximum over `axes` (NHWC, positive), which are dropped from the shape."""
+    """Maximum over `axes` (NHWC, positive), which are dropped from the shape, or stay with size 1 (keep_dims)."""
 
     kind: ClassVar[str] = "REDUCE_MAX"
     axes: tuple[int, ...] = ()
+    keep_dims: bool = False
 
 
 @dataclass(frozen=True)
 class Add(Op):
-    """inputs: two tensors of one shape, or one and a constant that broadcasts to its shape."""
+    """inputs: two tensors of one rank that broadcast, or one and, second, a constant that broadcasts to its shape.
+
+    Axes of size 1 broadcast, as in NumPy; a constant may have fewer axes, its last lie on the other's last.
+    """
 
     kind: ClassVar[str] = "ADD"
     activation: str = NONE
@@ -131,7 +148,7 @@ class Add(Op):
 
 @dataclass(frozen=True)
 class Sub(Op):
-    """The first less the second; inputs as those of Add."""
+    """The first less the second; inputs as those of Add, but a constant may also be the first."""
 
     kind: ClassVar[str] = "SUB"
     activation: str = NONE
@@ -147,18 +164,24 @@ class Mul(Op):
 
 @dataclass(frozen=True)
 class Concatenation(Op):
-    """Any number of inputs, joined along the last axis."""
+    """Any number of inputs, joined along an axis, counted from the last (-1: channels); never the batch."""
 
     kind: ClassVar[str] = "CONCATENATION"
+    axis: int = -1
 
 
 @dataclass(frozen=True)
 class Slice(Op):
-    """Some neighbouring channels: `size` of the last axis from `begin` on."""
+    """`size` elements of an axis, every `step`-th from `begin` on: neighbouring channels where nothing else is said.
+
+    axis: counted from the last (-1: channels); never the batch. step: positive.
+    """
 
     kind: ClassVar[str] = "SLICE"
     begin: int = 0
     size: int = 1
+    axis: int = -1
+    step: int = 1
 
 
 @dataclass(frozen=True)
@@ -173,6 +196,13 @@ class Relu6(Op):
     """min(max(x, 0), 6), where it could not be fused."""
 
     kind: ClassVar[str] = "RELU6"
+
+
+@dataclass(frozen=True)
+class HardSwish(Op):
+    """x * min(max(x + 3, 0), 6) / 6 of each element."""
+
+    kind: ClassVar[str] = "HARD_SWISH"
 
 
 @dataclass(frozen=True)
@@ -205,17 +235,33 @@ class Reshape(Op):
 
 @dataclass(frozen=True)
 class Pad(Op):
-    """Zero padding: rows above, below, columns left, right."""
+    """Zero padding of an NHWC map: rows above, below, columns left, right; and channels before, after."""
 
     kind: ClassVar[str] = "PAD"
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    channels: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Transpose(Op):
+    """Axis n of the output is axis permutation[n] of the input; the batch stays first."""
+
+    kind: ClassVar[str] = "TRANSPOSE"
+    permutation: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantize(Op):
+    """The same values in steps of the output's scale: int8 codes to int8 codes, in quantized graphs only."""
+
+    kind: ClassVar[str] = "QUANTIZE"
 
 
 OPS: dict[str, type[Op]] = {
     op.kind: op
     for op in (
         Conv2D, DepthwiseConv2D, FullyConnected, AveragePool2D, MaxPool2D, Mean, ReduceMax, Add, Sub, Mul,
-        Concatenation, Slice, Relu, Relu6, Tanh, Logistic, Softmax, Reshape, Pad,
+        Concatenation, Slice, Relu, Relu6, HardSwish, Tanh, Logistic, Softmax, Reshape, Pad, Transpose, Quantize,
     )
 }  # fmt: skip
 
