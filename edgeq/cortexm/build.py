@@ -1,0 +1,216 @@
+"""C linked for a microcontroller with its real memory, by the compiler in the Python package ziglang."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from edgeq.cortexm import cache
+from edgeq.cortexm.emit import Sources
+from edgeq.cortexm.targets import Memory, Target
+from edgeq.errors import CheckFailed, InputError
+
+STACK_BYTES = 2048
+"""RAM that is kept for the stack; what a model takes of it is simulated."""
+
+_SUPPORT = Path(__file__).parent / "support"
+_RUNTIME, _SCRIPT = "runtime.c", "link.ld"
+_PROCESSORS = {
+    "cortex-m4": "cortex_m4+vfp4d16sp",
+    "cortex-m7": "cortex_m7+fp_armv8d16sp",
+    "cortex-m33": "cortex_m33+dsp+fp_armv8d16sp",
+}
+"""By core, the compiler's name with DSP instructions and single precision floating point, which parts here all have."""
+_FLAGS = (
+    "-target", "thumb-freestanding-eabihf", "-std=c99", "-O2", "-g0", "-Wall", "-Wextra", "-Werror",
+    "-fomit-frame-pointer", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
+    "-ffunction-sections", "-fdata-sections", "-nostdlib", "-Wl,--gc-sections",
+)  # fmt: skip
+_PLENTY = 1 << 28
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the sections of an ELF file."""
+
+    text: int
+    rodata: int
+    data: int
+    bss: int
+
+    @property
+    def flash(self) -> int:
+        """Code, constants, and the first values of variables."""
+        return self.text + self.rodata + self.data
+
+    @property
+    def ram(self) -> int:
+        """Variables; the stack comes on top."""
+        return self.data + self.bss
+
+
+def link(sources: Sources, target: Target) -> Path:
+    """The ELF file of a model's C, with target's addresses and limits.
+
+    Raises CheckFailed where it does not fit, saying by how many bytes and which layer holds most; InputError where the
+    compiler is not installed or does not take the C.
+    """
+    roots = (f"{sources.prefix}_input", f"{sources.prefix}_run")
+    try:
+        return _linked(sources.files, target, roots)
+    except _TooSmall:
+        origins = target.flash.origin, target.ram.origin
+        flash, ram = (Memory(origin, _PLENTY) for origin in origins)
+        elf = _linked(sources.files, replace(target, flash=flash, ram=ram), roots)
+        raise CheckFailed(f"{sources.prefix} does not fit {target.name}: {_excess(elf, sources, target)}") from None
+
+
+def link_files(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> Path:
+    """The ELF file of any C: text by file name; roots: functions and variables to keep, with all that they use.
+
+    Raises CheckFailed where it does not fit, and InputError as `link` does.
+    """
+    try:
+        return _linked(files, target, roots)
+    except _TooSmall as error:
+        raise CheckFailed(f"{', '.join(roots)}: does not fit {target.name}: {error}") from None
+
+
+def sizes(elf: Path) -> Sizes:
+    """How large a linked file is."""
+    from elftools.elf.elffile import ELFFile
+
+    with elf.open("rb") as handle:
+        found = {section.name: section["sh_size"] for section in ELFFile(handle).iter_sections()}
+    return Sizes(*(found.get(f".{name}", 0) for name in ("text", "rodata", "data", "bss")))
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A function or variable: where it begins, and its bytes."""
+
+    name: str
+    address: int
+    bytes: int
+
+
+def symbols(elf: Path) -> list[Symbol]:
+    """The functions and variables of a linked file, by address."""
+    from elftools.elf.elffile import ELFFile
+
+    with elf.open("rb") as handle:
+        table = ELFFile(handle).get_section_by_name(".symtab")
+        found = [
+            Symbol(
+                entry.name, entry["st_value"] & (~1 if entry["st_info"]["type"] == "STT_FUNC" else ~0), entry["st_size"]
+            )
+            for entry in table.iter_symbols()
+            if entry["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT", "STT_NOTYPE")
+            and entry.name
+            and not entry.name.startswith("$")
+        ]
+    return sorted(found, key=lambda symbol: (symbol.address, symbol.name))
+
+
+def compiler() -> list[str]:
+    """The command of the compiler.
+
+    Raises InputError, with what to install, where it is missing.
+    """
+    if importlib.util.find_spec("ziglang") is None:
+        raise InputError("no compiler for Cortex-M: run: pip install 'edgeq[cortexm]'")
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+def run_compiler(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the compiler in a folder. Its own cache is edgeq's: without one it takes the project's folder or fails."""
+    place = str(cache.folder("zig"))
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": place, "ZIG_LOCAL_CACHE_DIR": place}
+    return subprocess.run([*compiler(), *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+class _TooSmall(Exception):
+    """The linker's word that a section is larger than its memory."""
+
+
+def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> Path:
+    compiler()
+    arguments = [*_FLAGS, f"-mcpu={_PROCESSORS[target.core]}", f"-Wl,--entry={roots[-1]}", f"-Wl,-T,{_SCRIPT}"]
+    runtime = (_SUPPORT / _RUNTIME).read_text(encoding="utf-8")
+    inputs = {**files, _RUNTIME: runtime, _SCRIPT: _script(target, roots)}
+
+    def make(elf: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="edgeq-") as name:
+            for file, text in inputs.items():
+                Path(name, file).write_text(text, encoding="utf-8")
+            units = sorted(file for file in inputs if file.endswith(".c"))
+            done = run_compiler([*arguments, "-o", elf.name, *units], Path(name))
+            if done.returncode:
+                reason = _reason(done.stderr)
+                if "will not fit in region" in reason:
+                    raise _TooSmall(reason)
+                raise InputError(f"the compiler for {target.core} does not take the C: {reason}")
+            shutil.copyfile(Path(name, elf.name), elf)
+
+    return cache.keep("linked.elf", (metadata.version("ziglang"), arguments, sorted(inputs.items())), make)
+
+
+def _excess(elf: Path, sources: Sources, target: Target) -> str:
+    """By how many bytes a file linked with plenty of memory is too large, and where most of them are."""
+    found = sizes(elf)
+    parts = []
+    for memory, needed, limit in (
+        ("flash", found.flash, target.flash.bytes),
+        ("RAM", found.ram + STACK_BYTES, target.ram.bytes),
+    ):
+        if needed > limit:
+            most = _largest_in_flash(elf, sources) if memory == "flash" else _largest_in_ram(sources)
+            parts.append(f"{needed - limit:,} bytes of {memory} too many, {needed:,} of {limit:,}; {most}")
+    return "; ".join(parts)
+
+
+def _largest_in_flash(elf: Path, sources: Sources) -> str:
+    held = dict.fromkeys((layer.function for layer in sources.layers if layer.function), 0)
+    for symbol in symbols(elf):
+        owners = [name for name in held if symbol.name == name or symbol.name.startswith(f"{name}_")]
+        if owners:
+            held[max(owners, key=len)] += symbol.bytes
+    name = max(held, key=lambda name: held[name])
+    return f"{_told(sources, name)} holds {held[name]:,} of them"
+
+
+def _largest_in_ram(sources: Sources) -> str:
+    return f"the arena has {sources.arena_bytes:,}"
+
+
+def _told(sources: Sources, function: str) -> str:
+    layer = next(layer for layer in sources.layers if layer.function == function)
+    return f"{layer.kind} {layer.output!r}"
+
+
+def _script(target: Target, roots: Sequence[str]) -> str:
+    values = {
+        "FLASH_ORIGIN": hex(target.flash.origin),
+        "FLASH_BYTES": target.flash.bytes,
+        "RAM_ORIGIN": hex(target.ram.origin),
+        "RAM_BYTES": target.ram.bytes,
+        "STACK_BYTES": STACK_BYTES,
+        "ROOTS": " ".join(roots),
+    }
+    text = (_SUPPORT / _SCRIPT).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", str(value))
+    return text
+
+
+def _reason(stderr: str) -> str:
+    lines = [line for line in stderr.splitlines() if "error" in line] or stderr.splitlines()[-1:]
+    return lines[0].strip() if lines else "it says nothing"
