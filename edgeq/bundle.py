@@ -19,7 +19,8 @@ from edgeq.decision import DecisionRule
 from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
 from edgeq.manifest import MANIFEST, FileRecord
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets import spec as specs
+from edgeq.nets.spec import NetworkSpec
 
 FORMAT = 1
 WEIGHTS, RANGES, GOLDENS, LOWERING = "weights.safetensors", "ranges.json", "goldens.safetensors", "lowering.json"
@@ -52,7 +53,7 @@ class Bundle:
 
     folder: Path
     name: str
-    architecture: ArchitectureSpec
+    architecture: NetworkSpec
     frontend: FrontendSpec
     labels: tuple[str, ...]
     decision: DecisionRule
@@ -166,7 +167,7 @@ def write(
     folder: Path | str,
     *,
     name: str,
-    architecture: ArchitectureSpec,
+    architecture: NetworkSpec,
     frontend: FrontendSpec,
     labels: Sequence[str],
     weights: Mapping[str, np.ndarray],
@@ -277,7 +278,8 @@ def _from_json(folder: Path, fields: Any) -> Bundle:
     for key, kind in _FIELDS.items():
         if not isinstance(fields[key], kind):
             raise InputError(f"{key} is {type(fields[key]).__name__}, expected {kind.__name__}; restore the bundle")
-    architecture, frontend = _spec(ArchitectureSpec, fields["architecture"]), _spec(FrontendSpec, fields["frontend"])
+    architecture = _spec("architecture", specs.from_json, fields["architecture"])
+    frontend = _spec("front end", FrontendSpec.from_json, fields["frontend"])
     if frontend.input_shape != architecture.input_shape:
         raise InputError(
             f"the front end gives {frontend.input_shape}, the network takes {architecture.input_shape} "
@@ -304,13 +306,13 @@ def _from_json(folder: Path, fields: Any) -> Bundle:
     )
 
 
-def _spec(kind: Any, fields: Mapping[str, Any]) -> Any:
+def _spec(what: str, from_json: Callable[[Mapping[str, Any]], Any], fields: Mapping[str, Any]) -> Any:
     try:
-        return kind.from_json(fields)
+        return from_json(fields)
     except InputError:
         raise
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{kind.__name__}: a field of the wrong kind ({error}); write the bundle again") from error
+        raise InputError(f"{what}: a field of the wrong kind ({error}); write the bundle again") from error
 
 
 def _export_path(name: str, stage: str) -> str:

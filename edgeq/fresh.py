@@ -16,7 +16,7 @@ from edgeq.bundle import Bundle
 from edgeq.goldens import COUNT, Goldens
 from edgeq.graph import quantize
 from edgeq.nets import registry
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import ArchitectureSpec, NetworkSpec
 from edgeq.progress import progress
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def write(name: str, folder: Path, classes: int | None = None) -> Bundle:
 def write_network(
     folder: Path,
     network: nn.Module,
-    architecture: ArchitectureSpec,
+    architecture: NetworkSpec,
     frontend: FrontendSpec,
     *,
     name: str,
@@ -97,7 +97,7 @@ def write_network(
 
 
 def synthetic(
-    network: nn.Module, architecture: ArchitectureSpec, frontend: FrontendSpec, name: str
+    network: nn.Module, architecture: NetworkSpec, frontend: FrontendSpec, name: str
 ) -> tuple[quantize.Ranges, Goldens]:
     """Activation ranges of a network in evaluation mode, and goldens that gate on the SQNR, from synthetic sounds.
 

@@ -14,7 +14,7 @@ from edgeq.errors import InputError, naming
 from edgeq.graph import cost
 from edgeq.graph.ir import Graph
 from edgeq.nets import registry
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import NetworkSpec
 
 
 def inspect(
@@ -62,15 +62,17 @@ def _inspect_architecture(
 ) -> dict[str, Any]:
     from edgeq.nets.count import count
 
+    architecture: NetworkSpec
     if zoo.is_architecture(model):
-        architecture, frontend = fresh.specs(model)
+        named, frontend = fresh.specs(model)
+        architecture = named
         if prune_ratio is not None:
             if model not in registry.PRESETS:
                 raise InputError(
                     f"{model}: is pruned already; leave out --prune-ratio, or give the name without suffix"
                 )
             with naming(model):
-                architecture = registry.pruned(architecture, prune_ratio)
+                architecture = registry.pruned(named, prune_ratio)
     else:
         opened = zoo.find(model)
         if prune_ratio is not None:
@@ -92,12 +94,12 @@ def _inspect_architecture(
 
 
 def _changed(
-    architecture: ArchitectureSpec,
+    architecture: NetworkSpec,
     frontend: FrontendSpec,
     classes: int | None,
     in_channels: int | None,
     clip_seconds: float | None,
-) -> tuple[ArchitectureSpec, FrontendSpec]:
+) -> tuple[NetworkSpec, FrontendSpec]:
     if classes is not None:
         architecture = architecture.with_classes(classes)
     if clip_seconds is not None:
@@ -106,7 +108,7 @@ def _changed(
         frontend = replace(frontend, window_seconds=clip_seconds, window_hop_seconds=clip_seconds)
     components, mels, _ = architecture.input_shape
     shape = (components if in_channels is None else in_channels, mels, frontend.window_frames)
-    return replace(architecture, input_shape=shape), frontend
+    return architecture.with_input_shape(shape), frontend
 
 
 def _inspect_file(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.corpora import Corpus
 from edgeq.errors import InputError
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import NetworkSpec
 from edgeq.runtime.torch import network
 from edgeq.training import result, teacher
 from edgeq.training.config import PAPER, Distillation, FitConfig
@@ -120,7 +120,7 @@ def _check_apart(destination: Path, models: Sequence[Bundle]) -> None:
 
 def _student(
     student: str | Path, first: Bundle, corpus: Corpus
-) -> tuple[str, ArchitectureSpec, FrontendSpec, nn.Module | None]:
+) -> tuple[str, NetworkSpec, FrontendSpec, nn.Module | None]:
     """Name, spec and front end of a student, and the network that it starts from where it is a bundle.
 
     first: of its teachers, whose front end a fresh student gets where that suits its input.

@@ -18,6 +18,7 @@ from edgeq.compress.prune import Change
 from edgeq.errors import InputError
 from edgeq.nets import arrays
 from edgeq.nets.count import Count, count, totals
+from edgeq.nets.spec import EnsembleSpec
 from edgeq.runtime.torch import network
 
 
@@ -73,6 +74,8 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = fresh.write(str(model), Path(scratch) / "fresh") if zoo.is_architecture(model) else zoo.find(model)
+        if isinstance(source.architecture, EnsembleSpec):
+            raise InputError(f"{source.name}: an ensemble; prune its members, then: edgeq ensemble MODEL...")
         name = f"{source.name}-pruned"
         destination = Path(output) if output else Path("build") / name
         if destination.resolve() == source.folder.resolve():

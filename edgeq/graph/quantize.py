@@ -37,6 +37,7 @@ from edgeq.graph.ir import (
     Graph,
     Logistic,
     MaxPool2D,
+    Mean,
     Mul,
     Op,
     Pad,
@@ -143,7 +144,7 @@ def _scales(graph: Graph) -> dict[str, _Scale]:
     """The scale that each activation gets: one for all that operators pass through, or join, without touching codes."""
     scales = {graph.input: _Scale([graph.input], [(graph.input, None)])}
     for op in graph.ops:
-        if not isinstance(op, PASS_THROUGH):
+        if not isinstance(op, PASS_THROUGH) and not _averages_probabilities(op, scales):
             scales[op.output] = _Scale([op.output], [(op.output, op)])
             continue
         scale = scales[op.output] = scales[op.inputs[0]]
@@ -153,6 +154,13 @@ def _scales(graph: Graph) -> dict[str, _Scale]:
             scale.sources += other.sources
             scales.update(dict.fromkeys(other.tensors, scale))
     return scales
+
+
+def _averages_probabilities(op: Op, scales: Mapping[str, _Scale]) -> bool:
+    """Whether a MEAN is of probabilities alone: it keeps their scale, whatever its range in calibration was."""
+    return isinstance(op, Mean) and all(
+        isinstance(source, (Softmax, Logistic)) for _, source in scales[op.inputs[0]].sources
+    )
 
 
 def _quantized_tensors(

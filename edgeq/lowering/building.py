@@ -19,11 +19,13 @@ class Value:
 
     Torch has channels on axis 1, the graph on the last one; the other axes keep their order.
     columns: after flattening, which torch column stands at each of the graph's columns.
+    probabilities: whether the graph has the probabilities here of which torch has the logits.
     """
 
     name: str
     shape: tuple[int, ...]
     columns: np.ndarray | None = None
+    probabilities: bool = False
 
 
 class Building:

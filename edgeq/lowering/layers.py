@@ -22,6 +22,7 @@ from edgeq.graph import ir
 from edgeq.lowering.block import block_kernel
 from edgeq.lowering.building import Building, Value, finite
 from edgeq.lowering.fold import BatchNorm, fold
+from edgeq.nets.ensemble import MeanOfProbabilities
 from edgeq.nets.panns import MelBatchNorm
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 
@@ -212,6 +213,28 @@ def _concatenate(graph: Building, tensors: Any, dim: int = 0) -> Value:
     return graph.emit(ir.Concatenation(tuple(x.name for x in tensors), graph.name("concat")))
 
 
+def _narrow(graph: Building, input: Value, dim: int, start: int, length: int) -> Value:
+    if input.columns is not None or dim % len(input.shape) != 1:
+        raise InputError(f"of axis {dim}, or of flattened maps: expected maps and axis 1, the channels")
+    if length == input.shape[-1]:
+        return input
+    return graph.emit(ir.Slice((input.name,), graph.name("slice"), start, length))
+
+
+def _mean_of_probabilities(graph: Building, layer: MeanOfProbabilities, *logits: Value) -> Value:
+    """The probabilities of each network, joined in one row, cut into one a network, averaged."""
+    if any(len(x.shape) != 2 or x.columns is not None or x.shape != logits[0].shape for x in logits):
+        raise InputError(f"of {', '.join(str(x.shape) for x in logits)}: expected logits of one shape")
+    kind: type[ir.Softmax] | type[ir.Logistic] = ir.Softmax if layer.output == "softmax" else ir.Logistic
+    each = [graph.emit(kind((x.name,), graph.name(kind.kind.lower()))) for x in logits]
+    joined = graph.emit(ir.Concatenation(tuple(x.name for x in each), graph.name("concat")))
+    stacked = ir.Reshape((joined.name,), graph.name("reshape"))
+    graph.ops[stacked.output] = stacked
+    graph.tensor(stacked.output, (1, len(logits), logits[0].shape[1]))
+    mean = graph.emit(ir.Mean((stacked.output,), graph.name("mean"), axes=(1,)))
+    return replace(mean, probabilities=True)
+
+
 def _flatten_layer(graph: Building, layer: nn.Flatten, input: Value) -> Value:
     return _flatten(graph, input, layer.start_dim, layer.end_dim)
 
@@ -242,6 +265,7 @@ MODULES: dict[type[nn.Module], Lowered] = {
     nn.ReLU6: _relu6_layer,
     nn.Tanh: _tanh_layer,
     nn.Flatten: _flatten_layer,
+    MeanOfProbabilities: _mean_of_probabilities,
 }
 
 FUNCTIONS: dict[Any, Lowered] = {
@@ -268,6 +292,7 @@ METHODS: dict[str, Lowered] = {
     "amax": _maximum,
     "add": _add,
     "flatten": _flatten,
+    "narrow": _narrow,
 }
 
 

@@ -15,10 +15,10 @@ from edgeq.errors import InputError
 from edgeq.graph import ir
 from edgeq.lowering.building import Building, Value
 from edgeq.lowering.layers import FUNCTIONS, METHODS, MODULES
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import NetworkSpec
 
 
-def lower(network: nn.Module, spec: ArchitectureSpec) -> ir.Graph:
+def lower(network: nn.Module, spec: NetworkSpec) -> ir.Graph:
     """Lower a network as it runs after training to a float NHWC graph that ends in probabilities.
 
     network takes (N, components, mels, frames) and gives logits (N, classes); it is not changed. Quaternion kernels
@@ -98,11 +98,13 @@ def _call(graph: Building, traced: fx.GraphModule, node: fx.Node, family: str) -
         raise InputError(f"{family}: {what}: {error}") from error
 
 
-def _probabilities(graph: Building, returned: Any, spec: ArchitectureSpec) -> Value:
+def _probabilities(graph: Building, returned: Any, spec: NetworkSpec) -> Value:
     if not isinstance(returned, fx.Node):
         raise InputError(f"{spec.family}: returns {returned}: expected one tensor of logits")
     x = graph.values[returned]
     if x.shape != (1, spec.classes) or x.columns is not None:
         raise InputError(f"{spec.family}: output of shape {x.shape}: expected {(1, spec.classes)} logits")
+    if x.probabilities:
+        return x
     op = ir.Softmax((x.name,), "softmax") if spec.output == "softmax" else ir.Logistic((x.name,), "logistic")
     return graph.emit(op)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgeq.errors import InputError
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 from edgeq.nets.registry import build
-from edgeq.nets.spec import ArchitectureSpec, InputTooSmall
+from edgeq.nets.spec import InputTooSmall, NetworkSpec
 
 if TYPE_CHECKING:
     from edgeq.audio.spec import FrontendSpec
@@ -40,7 +40,7 @@ class Count:
     layers: list[dict[str, Any]]
 
 
-def count(spec: ArchitectureSpec, frontend: FrontendSpec) -> Count:
+def count(spec: NetworkSpec, frontend: FrontendSpec) -> Count:
     """Count what a network of this spec costs behind this front end; no weights are made.
 
     Raises InputError where the spec cannot be built, a layer has no counting rule, or the front end gives another
@@ -68,7 +68,7 @@ def count(spec: ArchitectureSpec, frontend: FrontendSpec) -> Count:
     return Count(parameters, macs, [layer.to_json() for layer in layers])
 
 
-def totals(spec: ArchitectureSpec, frontend: FrontendSpec) -> dict[str, int]:
+def totals(spec: NetworkSpec, frontend: FrontendSpec) -> dict[str, int]:
     """The scalars that bundles and `edgeq models` carry.
 
     parameters (with_statistics), stored, lowered; macs of one inference; macs_per_second of audio, at the front end's
@@ -84,7 +84,7 @@ def totals(spec: ArchitectureSpec, frontend: FrontendSpec) -> dict[str, int]:
     }
 
 
-def frontend_macs(spec: ArchitectureSpec, frontend: FrontendSpec) -> int:
+def frontend_macs(spec: NetworkSpec, frontend: FrontendSpec) -> int:
     """Estimated multiplications of the front end for one window, by the cheap way that a device would take.
 
     A frame: the window; a real FFT, n log2 n (half of a radix-2 complex one); power, 2 a bin; mel filters, at most 2 a
@@ -122,7 +122,7 @@ class _Layer:
         }
 
 
-def _measure(network: nn.Module, spec: ArchitectureSpec) -> list[_Layer]:
+def _measure(network: nn.Module, spec: NetworkSpec) -> list[_Layer]:
     """Run the network on shapes alone and count each layer as it is called."""
     layers: list[_Layer] = []
     # Outputs of convolutions, pooled or not: a batch norm that reads one of them is folded into the convolution.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeq.errors import InputError, naming
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec, NetworkSpec
 from edgeq.nets.widths import LAYERS, PRUNED, narrowed
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MAX_PARAMETERS = 1_000_000_000
 """More than any audio classifier holds: a spec beyond it is a mistake, and would fill the memory before it fails."""
 
 
-def build(spec: ArchitectureSpec) -> nn.Module:
+def build(spec: NetworkSpec) -> nn.Module:
     """Build a network with fresh weights, in training mode; it takes (N, components, mels, frames) and gives logits.
 
     Weights come from torch's global generator: seed it for a repeatable start.
@@ -29,20 +29,20 @@ def build(spec: ArchitectureSpec) -> nn.Module:
     """
     import torch
 
-    construct = FAMILIES.get(spec.family)
-    if construct is None:
-        raise InputError(f"architecture family {spec.family!r}: expected one of {', '.join(FAMILIES)}")
+    for member in spec.members if isinstance(spec, EnsembleSpec) else (spec,):
+        if member.family not in FAMILIES:
+            raise InputError(f"architecture family {member.family!r}: expected one of {', '.join(FAMILIES)}")
     try:
         with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in construct(spec).parameters())
+            parameters = sum(parameter.numel() for parameter in _construct(spec).parameters())
     except RuntimeError:  # a tensor whose size overflows
         parameters = MAX_PARAMETERS + 1
     if parameters > MAX_PARAMETERS:
         raise InputError(
-            f"{spec.family}: widths {spec.widths}, {spec.classes} classes, {spec.input_shape[0]} input components: "
+            f"{spec}: {spec.classes} classes, {spec.input_shape[0]} input components: "
             f"more than {MAX_PARAMETERS:,} parameters; make it smaller"
         )
-    return construct(spec)
+    return _construct(spec)
 
 
 def preset(name: str) -> ArchitectureSpec:
@@ -127,6 +127,14 @@ def _parsed(name: str) -> tuple[str, float | None]:
 def _suffix(name: str) -> str:
     found = re.search(r"-p(?!00)[0-9]{2}$", name)
     return found[0] if found else ""
+
+
+def _construct(spec: NetworkSpec) -> nn.Module:
+    if isinstance(spec, ArchitectureSpec):
+        return FAMILIES[spec.family](spec)
+    from edgeq.nets.ensemble import Ensemble
+
+    return Ensemble(spec, [FAMILIES[member.family](member) for member in spec.members])
 
 
 def _dcase22(spec: ArchitectureSpec) -> nn.Module:

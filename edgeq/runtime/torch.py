@@ -72,7 +72,7 @@ def network(opened: Bundle) -> nn.Module:
     absent = [name for name in found.missing_keys if not name.endswith("num_batches_tracked")]
     if absent or found.unexpected_keys:
         raise InputError(
-            f"{where}: the weights are not those of the architecture {opened.architecture.family} "
-            f"{list(opened.architecture.widths)}: missing {absent[:3]}, unexpected {found.unexpected_keys[:3]}"
+            f"{where}: the weights are not those of the architecture {opened.architecture}: "
+            f"missing {absent[:3]}, unexpected {found.unexpected_keys[:3]}"
         )
     return built.eval()

@@ -22,7 +22,7 @@ from edgeq.graph import quantize, reference
 from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import NetworkSpec
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Predict, clip_probabilities, normalisation
 from edgeq.training.features import CorpusMaps
@@ -41,7 +41,7 @@ class Trained:
     """
 
     network: nn.Module
-    architecture: ArchitectureSpec
+    architecture: NetworkSpec
     frontend: FrontendSpec
     ranges: quantize.Ranges
 
@@ -66,7 +66,7 @@ def train_on(
     corpus: Corpus,
     maps: CorpusMaps,
     clips: Sequence[int],
-    architecture: ArchitectureSpec,
+    architecture: NetworkSpec,
     spec: FrontendSpec,
     config: FitConfig,
     seed: int,
@@ -100,7 +100,7 @@ def train_on(
 
 
 def calibrate(
-    network: nn.Module, architecture: ArchitectureSpec, logmels: Iterable[np.ndarray], spec: FrontendSpec
+    network: nn.Module, architecture: NetworkSpec, logmels: Iterable[np.ndarray], spec: FrontendSpec
 ) -> quantize.Ranges:
     """Activation ranges on CALIBRATION_WINDOWS ungated windows, spread evenly over the clips."""
     heard = []
