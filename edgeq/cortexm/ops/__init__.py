@@ -5,9 +5,9 @@ from __future__ import annotations
 from edgeq.cortexm.ops.arithmetic import add, mul
 from edgeq.cortexm.ops.code import Emitter
 from edgeq.cortexm.ops.convolution import convolution
+from edgeq.cortexm.ops.copy import concatenation, pad, slice_, transpose
 from edgeq.cortexm.ops.dense import dense
 from edgeq.cortexm.ops.depthwise import depthwise
-from edgeq.cortexm.ops.copy import concatenation, pad, slice_, transpose
 from edgeq.cortexm.ops.pool import pool
 from edgeq.cortexm.ops.reduce import mean, reduce_max
 from edgeq.cortexm.ops.reshape import reshape

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeq.cortexm.ops.arrays import Array
 from edgeq.graph import ir
-from edgeq.graph.int8_kernels import CODE_MAX, CODE_MIN
+from edgeq.graph.int8_kernels import activation_range
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,7 @@ def zero_point(graph: ir.Graph, name: str) -> int:
 
 def activation_limits(graph: ir.Graph, op: ir.Op) -> tuple[int, int]:
     """Smallest and largest code that an operator's fused activation lets through."""
-    activation = getattr(op, "activation", ir.NONE)
-    zero = zero_point(graph, op.output)
-    low = CODE_MIN if activation == ir.NONE else max(CODE_MIN, zero)
-    if activation != ir.RELU6:
-        return low, CODE_MAX
-    steps = np.float32(6) / np.float32(_parameters(graph, op.output).scale[0])
-    return low, min(CODE_MAX, zero + int(steps + np.float32(0.5)))
+    return activation_range(graph.tensors[op.output], getattr(op, "activation", ir.NONE))
 
 
 def _parameters(graph: ir.Graph, name: str) -> ir.Quantization:
