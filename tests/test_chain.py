@@ -10,18 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from beeps import RECIPE, beeps
 
-from edgeq import bundle, goldens, verify
+from edgeq import bundle, goldens, runtime, verify
 from edgeq.compress import chain, follow
 from edgeq.compress.chain import Setting, Stage
 from edgeq.corpora import Corpus
 from edgeq.errors import InputError
 from edgeq.export import run as exporting
+from edgeq.nets.count import totals
+from edgeq.nets.spec import EnsembleSpec
 from edgeq.training import fit as fitting
 from edgeq.training import recipe as recipes
 from edgeq.training.recipe import Recipe
+from edgeq.training.session import maps
+from edgeq.training.trial import held_out_scores
 
 TEACHER = """
 name = "teacher"
@@ -59,6 +64,19 @@ TAUGHT = """
 [teacher]
 recipe = "teacher.toml"
 alpha = 0.25
+"""
+
+MEMBERS = """
+[prune]
+method = "similarity"
+
+[[members]]
+name = "first"
+ratios = { conv1 = 0.25 }
+
+[[members]]
+name = "both"
+ratios = { conv1 = 0.25, conv3 = 0.5 }
 """
 
 KILLED = """
@@ -188,6 +206,87 @@ def test_variants_share_their_parent_and_repeat_themselves(
     assert (again.folder / "bundle.json").read_bytes() == (kept[0].folder / "bundle.json").read_bytes()
 
 
+def test_members_of_one_parent_become_one_network(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]
+) -> None:
+    recipe = recipes.read(written(tmp_path, MEMBERS, TUNE))
+    built, metrics = follow.train(recipe, corpus, tmp_path / "out", tmp_path / "work")
+    bundle.check(built)
+    assert isinstance(built.architecture, EnsembleSpec)
+    assert [member.widths for member in built.architecture.members] == [(12, 16, 32, 100), (12, 16, 16, 100)]
+    _, *tuned = trainings
+    assert [one["start"] is None for one in trainings] == [True, False, False], "one parent for both"
+    assert len({one["seed"] for one in trainings}) == 3, "neither hears the other's crops, or the parent's"
+    kept = {one.name: one for one in map(bundle.read, (tmp_path / "work/stages").iterdir())}
+    assert set(kept) == {"chained", "first", "both"}
+    assert built.provenance["members"] == [
+        {
+            "name": name,
+            "sites": sites,
+            "widths": list(kept[name].architecture.widths),
+            "weights_sha256": kept[name].files["weights.safetensors"].sha256,
+        }
+        for name, sites in (("first", ["conv1=0.25"]), ("both", ["conv1=0.25", "conv3=0.5"]))
+    ]
+    assert built.provenance["pruned"]["widths"] == [16, 16, 32, 100]
+    assert built.provenance["pruned"]["method"] == "similarity"
+    assert built.frontend == tuned[0]["spec"] == tuned[1]["spec"]
+    features = goldens.inputs(range(4), built.frontend)
+    alone = [runtime.open(kept[name].folder, stage="torch").predict(features) for name in ("first", "both")]
+    together = runtime.open(built.folder, stage="torch").predict(features)
+    np.testing.assert_allclose(together, np.mean(alone, axis=0), atol=1e-6)
+    assert metrics["parameters"] == sum(
+        totals(one.architecture, one.frontend)["parameters"] for name, one in kept.items() if name != "chained"
+    )
+
+
+def test_a_killed_ensemble_keeps_the_members_it_has(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, setting = recipes.read(written(tmp_path, MEMBERS, TUNE)), whole(corpus, tmp_path / "work")
+    noting = chain.train_on
+
+    def stopping(*values: Any) -> Any:
+        if len(trainings) == 2:
+            raise KeyboardInterrupt
+        return noting(*values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(chain, "train_on", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            chain.trained(recipe, setting, None, "test")
+    resumed = chain.trained(recipe, setting, None, "test").weights()
+    assert [one["start"] is None for one in trainings] == [True, False, False], "no training was done again"
+    straight = chain.trained(recipe, whole(corpus, tmp_path / "elsewhere"), None, "test").weights()
+    assert resumed.keys() == straight.keys()
+    for name, values in straight.items():
+        np.testing.assert_array_equal(resumed[name], values)
+
+
+def test_cross_validated_members_have_scores_of_their_own(corpus: Corpus, tmp_path: Path) -> None:
+    recipe = recipes.read(written(tmp_path, MEMBERS, TUNE))
+    scores = follow.held_out(recipe, corpus, tmp_path, 1)
+    setting = follow.without_fold(recipe, corpus, tmp_path, 1)
+    assert list(scores["members"]) == ["first", "both"]
+    testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == 1]
+    for name, member in chain.members_trained(recipe, setting).items():
+        heard = maps(setting.corpus, member.frontend, recipe.fit.speeds, tmp_path)
+        assert scores["members"][name] == held_out_scores(member, setting.corpus, heard, testing)
+    floats = np.mean([one["probabilities_float"] for one in scores["members"].values()], axis=0)
+    np.testing.assert_allclose(scores["probabilities_float"], floats, atol=2e-5)
+    assert "members" not in follow.held_out(replace(recipe, members=(), prune=None), corpus, tmp_path, 1)
+
+
+def test_an_ensemble_teaches_with_all_its_members(
+    corpus: Corpus, tmp_path: Path, trainings: list[dict[str, Any]]
+) -> None:
+    path = written(tmp_path, TAUGHT)
+    (tmp_path / "teacher.toml").write_text(TEACHER + MEMBERS + TUNE)
+    built, _ = follow.train(recipes.read(path), corpus, tmp_path / "out", tmp_path / "work")
+    assert [one["name"] for one in built.provenance["distilled"]["teachers"]] == ["first", "both"]
+    assert len(trainings) == 4 and len(trainings[-1]["teacher"].members) == 2
+
+
 def test_filters_that_go_in_steps_leave_as_many_as_at_once(corpus: Corpus, tmp_path: Path) -> None:
     table = PRUNE.replace('["conv2", "conv3"]', '["conv1=0.25", "conv3=0.5"]')
     found = []
@@ -271,6 +370,8 @@ def test_what_would_fail_late_is_told_at_once(corpus: Corpus, tmp_path: Path, tr
         ((PRUNE.replace("conv3", "conv9"),), r"chained, \[prune\]: .* layer 'conv9'; did you mean conv3"),
         ((PRUNE.replace("0.5", "0.99"),), "leaves none of its 4 filters; expected at most 0.75"),
         ((PRUNE.replace("operator-norm", "operator_norm"),), "did you mean operator-norm"),
+        ((MEMBERS.replace("conv3", "conv9"),), r"chained, member both: .* layer 'conv9'; did you mean conv3"),
+        ((MEMBERS.replace("0.5", "1.5"),), r"chained, member both: .*ratio 1\.5: expected 0 or more and less than 1"),
         (('[teacher]\nmodel = "esc10-tinny"\n',), r"chained, \[teacher\]: .* did you mean esc10-tiny"),
         ((TUNE + "crop_seconds = [1.0, 0.5]\n",), "chained: does not take crops of 0.5 s"),
         ((f'[teacher]\nmodel = "esc10-tiny"\n{TAUGHT[11:]}',), "trained by recipe 1299a532, and teacher.recipe is"),
@@ -310,6 +411,7 @@ def test_other_seeds_and_clips_have_other_parents(corpus: Corpus, tmp_path: Path
 
     plain = key(recipe, range(8))
     assert plain == key(replace(recipe, name="other", fine_tune=None), range(8))
+    assert plain == key(replace(recipe, member="first"), range(8)), "all members have one parent"
     assert len({plain, key(replace(recipe, seed=2), range(8)), key(recipe, range(1, 9)), key(recipe, range(9))}) == 4
 
 

@@ -236,6 +236,76 @@ def test_recipes_are_read_strictly(tmp_path: Path, change: tuple[str, str], mess
     assert "\n" not in str(refused.value)
 
 
+ENSEMBLE = """
+[prune]
+method = "similarity"
+[[members]]
+name = "c1"
+ratios = { conv1 = 0.25 }
+[[members]]
+name = "c13"
+ratios = { conv1 = 0.25, conv3 = 0.3125 }
+"""
+
+
+def test_ratios_stand_for_sites(tmp_path: Path) -> None:
+    table = '[prune]\nmethod = "l1"\nratios = { conv1 = 0.25, "conv3" = 0 }\n'
+    recipe = recipes.read(_written(tmp_path, RECIPE + table))
+    assert recipe.prune == recipes.Pruning("l1", None, ("conv1=0.25", "conv3=0.0"))
+    assert recipe.of_members() == (recipe,)
+
+
+def test_members_are_recipes_that_differ_in_what_goes(tmp_path: Path) -> None:
+    recipe = recipes.read(_written(tmp_path, RECIPE + ENSEMBLE))
+    assert recipe.members == (
+        recipes.Member("c1", ("conv1=0.25",)),
+        recipes.Member("c13", ("conv1=0.25", "conv3=0.3125")),
+    )
+    one, other = recipe.of_members()
+    assert other.prune == recipes.Pruning("similarity", None, ("conv1=0.25", "conv3=0.3125"))
+    assert (one.member, other.member) == ("c1", "c13")
+    assert replace(one, member="", prune=None) == replace(other, member="", prune=None)
+    assert one.of_members() == (one,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('name = "c13"', 'name = "c1"'), r"members\.2\.name = 'c1': an earlier member has that name"),
+        (('name = "c13"', 'name = "c/13"'), r"members\.2: name 'c/13'"),
+        (('name = "c13"', "name = 13"), r"members\.2: name = 13: expected a string"),
+        (('name = "c13"', ""), r"missing key members\.2\.name"),
+        (('name = "c13"', 'nam = "c13"'), r"unknown key members\.2\.nam: did you mean members\.2\.name"),
+        (("ratios = { conv1 = 0.25 }", "ratio = 0.25"), r"members\.1\.ratio: did you mean members\.1\.ratios"),
+        (("ratios = { conv1 = 0.25 }", ""), r"missing key members\.1\.ratios"),
+        (("{ conv1 = 0.25 }", "{}"), r"members\.c1\.ratios: is empty; name at least one site"),
+        (("{ conv1 = 0.25 }", "0.25"), r"members\.c1\.ratios = 0\.25: expected a table"),
+        (("{ conv1 = 0.25 }", '{ conv1 = "a quarter" }'), r"ratios\.conv1 = 'a quarter': expected a number"),
+        (("{ conv1 = 0.25 }", "{ convs.3 = 0.25 }"), r'ratios\.convs: is a table; write .* with a dot as "convs\.3"'),
+        (('[prune]\nmethod = "similarity"\n', ""), r"nothing says how they are pruned; add \[prune\] with method"),
+        (('method = "similarity"', 'method = "l1"\nratio = 0.5'), r"prune\.ratio: every member has ratios of its own"),
+        (('method = "similarity"', 'method = "l1"\nsites = ["conv1"]'), r"prune\.sites: every member has ratios"),
+        (('method = "similarity"', 'method = "l1"\nratios = { conv1 = 0.5 }'), r"prune\.ratios: every member has"),
+        (("[[members]]", "[[member]]"), "unknown key member: did you mean members"),
+    ],
+)
+def test_members_are_read_strictly(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = _written(tmp_path, RECIPE + ENSEMBLE.replace(*change))
+    with pytest.raises(InputError, match=message) as refused:
+        recipes.read(path)
+    assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
+
+
+def test_an_ensemble_has_more_than_one_member(tmp_path: Path) -> None:
+    alone, _, _ = ENSEMBLE.rpartition("[[members]]")
+    with pytest.raises(InputError, match=r"members: found 1, expected at least 2; one network alone is \[prune\]'s"):
+        recipes.read(_written(tmp_path, RECIPE + alone))
+    with pytest.raises(InputError, match=r"members = \{'name': 'c1'\}: expected a list"):
+        recipes.read(_written(tmp_path, RECIPE + "[members]\nname = 'c1'"))
+    with pytest.raises(InputError, match=r"prune\.ratio: prune\.ratios says already what goes where"):
+        recipes.read(_written(tmp_path, RECIPE + "[prune]\nmethod = 'l1'\nratio = 0.5\nratios = { conv1 = 0.5 }"))
+
+
 def test_a_chain_is_read_with_the_defaults_of_its_fit(tmp_path: Path) -> None:
     tables = """
 widths = [8, 8, 16, 20]

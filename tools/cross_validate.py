@@ -119,6 +119,7 @@ def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, 
         "per_seed": by_seed,
         "per_class": _per_class(first["labels"], runs),
         "confusion_int8": _confusion(runs).tolist(),
+        **({"members": _members(by_seed)} if "members" in by_seed[seeds[0]] else {}),
         "labels": first["labels"],
         "recipe_sha256": first["recipe_sha256"],
         "corpus": first["corpus"],
@@ -131,6 +132,36 @@ def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, 
     path = recipe.parent / "cross_validation.json"
     atomic.write_text(path, json.dumps(result, indent=1) + "\n")
     return path
+
+
+def _members(by_seed: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """What an ensemble's members do alone, and what the ensemble does without each."""
+    members = {seed: one["members"] for seed, one in by_seed.items()}
+    clips = {seed: {"clips": one["clips"]} for seed, one in by_seed.items()}
+
+    def of(key: str, name: str | None = None) -> dict[str, Any]:
+        values = {seed: one["each"][name] if name else one for seed, one in members.items()}
+        return _over_seeds({seed: clips[seed] | values[seed] for seed in by_seed}, key)
+
+    def gain(name: str) -> dict[str, Any]:
+        values = [one["each"][name]["gain"] for one in members.values()]
+        spread = metrics.interval_over_seeds(values, least=-1.0)
+        return {"mean": spread.mean, "seeds": len(values), "over_seeds": [spread.low, spread.high], "per_seed": values}
+
+    each = {
+        name: {**{key: of(key, name) for key in ("accuracy", "accuracy_float", "without")}, "gain": gain(name)}
+        for name in next(iter(members.values()))["each"]
+    }
+    best = max(each, key=lambda name: float(each[name]["accuracy"]["mean"]))
+    return {
+        "what": "accuracy is INT8 and accuracy_float torch, of a member alone; accuracy_of_mean, without (the ensemble "
+        "of the others) and gain (of all less without) are of the mean of the members' INT8 clip probabilities",
+        "mean_accuracy": of("mean_accuracy"),
+        "mean_accuracy_float": of("mean_accuracy_float"),
+        "best": {"name": best, **each[best]["accuracy"]},
+        "accuracy_of_mean": of("accuracy_of_mean"),
+        "each": each,
+    }
 
 
 def _over_seeds(by_seed: dict[int, dict[str, Any]], key: str) -> dict[str, Any]:

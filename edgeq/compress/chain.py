@@ -1,8 +1,9 @@
-"""The stages of a recipe: train, prune, fine-tune, distil.
+"""The stages of a recipe: train, prune, fine-tune, distil, merge.
 
 Every stage but the last is kept as a bundle in the folder `stages` of the work folder, by what it was made from: so a
 killed chain goes on where it stood, and recipes that begin alike, or have one teacher, share it. Parents and teachers
-are trained on the very clips that the last stage is, never on what is held out from it.
+are trained on the very clips that the last stage is, never on what is held out from it. Of a recipe with members the
+last stage is merging them: each member's stages are kept, and the first of them, which trains the parent, is one.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ import torch
 from torch import nn
 
 from edgeq import bundle, zoo
+from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import WEIGHTS, Bundle
-from edgeq.compress import importance
+from edgeq.compress import ensemble, importance
 from edgeq.compress.distill import members, taught_by, teacher_of
 from edgeq.compress.prune import prune, ratios
 from edgeq.corpora import Corpus
 from edgeq.errors import InputError, naming
 from edgeq.manifest import MANIFEST
 from edgeq.nets import registry
-from edgeq.nets.spec import ArchitectureSpec
+from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec, NetworkSpec
 from edgeq.nets.widths import narrowed
 from edgeq.runtime.torch import network
 from edgeq.training.augment import check_crops
@@ -89,12 +91,19 @@ def check(recipe: Recipe, setting: Setting) -> None:
     """Raises InputError for what would stop the recipe only after hours: crops, what to prune, who teaches."""
     architecture = recipe.architecture.with_classes(len(setting.corpus.labels))
     with torch.random.fork_rng(devices=[]):
-        origin = pruned = registry.build(architecture)
+        origin = registry.build(architecture)
     lengths = sorted({length for stage in stages(recipe) if stage.fit for length in stage.fit.crop_seconds})
     check_crops(recipe.name, origin.eval(), recipe.frontend, lengths, architecture.classes)
-    with naming(f"{recipe.name}, [prune]"):
-        for step in range(1, 1 + (recipe.prune.steps if recipe.prune else 0)):
-            pruned, architecture = _pruned(recipe, step, origin, pruned, architecture)
+    narrowed_to = []
+    for one in recipe.of_members():
+        with naming(f"{recipe.name}, {f'member {one.member}' if one.member else '[prune]'}"):
+            smaller, narrower = origin, architecture
+            for step in range(1, 1 + (one.prune.steps if one.prune else 0)):
+                smaller, narrower = _pruned(one, step, origin, smaller, narrower)
+        narrowed_to.append(narrower)
+    if recipe.members:
+        with naming(recipe.name):
+            EnsembleSpec(tuple(narrowed_to))
     if recipe.teacher is None:
         return
     if recipe.teacher.models and setting.whole:
@@ -112,26 +121,50 @@ def check(recipe: Recipe, setting: Setting) -> None:
 def trained(recipe: Recipe, setting: Setting, checkpoint: Path | None, what: str) -> Trained:
     """The outcome of a recipe's last stage; those before it are trained first, where they are not there already.
 
-    checkpoint: of the last stage, as in `fit`. what: how the last stage is called beside its bar. Raises InputError as
-    `train_on`, `prune` and `teacher_of` do.
+    checkpoint: of the last stage, as in `fit`; merging needs none. what: how the last stage is called beside its bar.
+    Raises InputError as `train_on`, `prune`, `teacher_of` and `merge` do.
     """
-    return _trained(recipe, len(stages(recipe)) - 1, setting, checkpoint, what)
+    if not recipe.members:
+        return _trained(recipe, len(stages(recipe)) - 1, setting, checkpoint, what)
+    bundles = _outcomes(recipe, setting)
+    merged, architecture = ensemble.merge(bundles)
+    return _calibrated(recipe, merged, architecture, bundles[0].frontend, setting)
+
+
+def members_trained(recipe: Recipe, setting: Setting) -> dict[str, Trained]:
+    """The members of a recipe's ensemble by name, trained now where they are not there already; none: no ensemble."""
+    if not recipe.members:
+        return {}
+    return {
+        one.name: _calibrated(recipe, network(one), one.architecture, one.frontend, setting)
+        for one in _outcomes(recipe, setting)
+    }
 
 
 def parents(recipe: Recipe, setting: Setting) -> list[Bundle]:
-    """What the last stage rests on, its parent and its teachers, trained now where it is not there already."""
+    """What the last training rests on, its parent and its teachers, trained now where it is not there already."""
     last = len(stages(recipe)) - 1
-    found = [_kept(recipe, last - 1, setting)] if last else []
+    found = [_kept(one, last - 1, setting) for one in recipe.of_members()] if last else []
     return found + (_teachers(recipe, setting) if recipe.teacher else [])
 
 
 def provenance(recipe: Recipe, setting: Setting) -> dict[str, Any]:
-    """What a bundle says of its making beyond the recipe: how it was pruned, who taught it."""
+    """What a bundle says of its making beyond the recipe: how it was pruned, who taught it, what it was merged from."""
     told: dict[str, Any] = {}
     if recipe.prune is not None:
         told["pruned"] = {**asdict(recipe.prune), "widths": list(recipe.architecture.widths)}
     if recipe.teacher is not None:
         told["distilled"] = taught_by(_teachers(recipe, setting), recipe.teacher.how)
+    if recipe.members:
+        told["members"] = [
+            {
+                "name": member.name,
+                "sites": list(member.sites),
+                "widths": one.architecture.to_json()["widths"],
+                "weights_sha256": one.files[WEIGHTS].sha256,
+            }
+            for member, one in zip(recipe.members, _outcomes(recipe, setting), strict=True)
+        ]
     return told
 
 
@@ -141,24 +174,38 @@ def _trained(recipe: Recipe, number: int, setting: Setting, checkpoint: Path | N
     start: nn.Module | None = None
     if number:
         parent = _kept(recipe, number - 1, setting)
+        assert isinstance(parent.architecture, ArchitectureSpec)  # only the outcome of a recipe is an ensemble
         architecture, spec, start = parent.architecture, parent.frontend, network(parent)
         if stage.pruned:
             origin = network(_kept(recipe, 0, setting))
             start, architecture = _pruned(recipe, stage.pruned, origin, start, architecture)
-    heard = maps(corpus, spec, (stage.fit or recipe.fit).speeds, setting.work)
     if stage.fit is None:
         assert start is not None  # the first stage is always trained
-        ranges = calibrate(start, architecture, heard.select(setting.clips).logmels[0], spec)
-        return Trained(start, architecture, spec, ranges)
+        return _calibrated(recipe, start, architecture, spec, setting)
+    heard = maps(corpus, spec, stage.fit.speeds, setting.work)
     teacher = None
     if stage.taught and recipe.teacher is not None:
         bundles, how = _teachers(recipe, setting), recipe.teacher.how
         teacher = teacher_of(bundles, corpus, architecture.output, spec, stage.fit.speeds, setting.work, how)
-    seed = _seed(recipe.seed, number)
+    seed = _seed(recipe, number)
     with session(what, stage.fit, recipe.threads) as on_epoch:
         return train_on(
             corpus, heard, setting.clips, architecture, spec, stage.fit, seed, checkpoint, on_epoch, start, teacher
         )
+
+
+def _calibrated(
+    recipe: Recipe, network: nn.Module, architecture: NetworkSpec, spec: FrontendSpec, setting: Setting
+) -> Trained:
+    """A network that is not trained further, with its ranges on the clips that are trained on."""
+    heard = maps(setting.corpus, spec, recipe.fit.speeds, setting.work).select(setting.clips)
+    return Trained(network, architecture, spec, calibrate(network, architecture, heard.logmels[0], spec))
+
+
+def _outcomes(recipe: Recipe, setting: Setting) -> list[Bundle]:
+    """The bundle of each network that a recipe makes, trained now where there is none."""
+    last = len(stages(recipe)) - 1
+    return [_kept(one, last, setting) for one in recipe.of_members()]
 
 
 def _kept(recipe: Recipe, number: int, setting: Setting) -> Bundle:
@@ -168,11 +215,13 @@ def _kept(recipe: Recipe, number: int, setting: Setting) -> Bundle:
     if (place / MANIFEST).is_file():
         return bundle.read(place)
     checkpoint = place.with_suffix(".checkpoint")
-    what = f"{recipe.name}, stage {number + 1} of {len(stages(recipe))}"
+    own = recipe.member if number else ""  # the first stage is the parent of all members
+    who = f"{recipe.name} {own}" if own else recipe.name
+    what = f"{who}, stage {number + 1} of {len(stages(recipe))}"
     outcome = _trained(recipe, number, setting, checkpoint, what)
     written = bundle.write(
         place,
-        name=recipe.name,
+        name=own or recipe.name,
         architecture=outcome.architecture,
         frontend=outcome.frontend,
         labels=setting.corpus.labels,
@@ -198,6 +247,7 @@ def _key(recipe: Recipe, number: int, setting: Setting) -> str:
         "precision": [stage.fit.usable_precision for stage in done if stage.fit],
         "clips": setting.digest,
         "versions": [version("edgeq"), torch.__version__],
+        **({"member": recipe.member} if recipe.member and number else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -234,8 +284,9 @@ def _teachers(recipe: Recipe, setting: Setting) -> list[Bundle]:
         return _models(recipe)
     assert teaching.recipe is not None  # see `check`
     followed = replace(teaching.recipe, threads=recipe.threads)
-    last = len(stages(followed)) - 1
-    return [_kept(replace(followed, seed=seed), last, setting) for seed in teaching.seeds or (recipe.seed,)]
+    seeds = teaching.seeds or (recipe.seed,)
+    # The members of an ensemble teach what it would: a teacher's answer is the mean of its networks'.
+    return [one for seed in seeds for one in _outcomes(replace(followed, seed=seed), setting)]
 
 
 def _models(recipe: Recipe) -> list[Bundle]:
@@ -252,6 +303,12 @@ def _models(recipe: Recipe) -> list[Bundle]:
     return found
 
 
-def _seed(seed: int, number: int) -> int:
-    """The seed of a stage: with the first one's, the others would hear their parent's crops once more."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/stage {number}".encode()).digest()[:6]) if number else seed
+def _seed(recipe: Recipe, number: int) -> int:
+    """The seed of a stage: with the first one's, the others would hear their parent's crops once more.
+
+    Each member of an ensemble has its own, so that they do not all hear the same crops.
+    """
+    if not number:
+        return recipe.seed
+    of = f"{recipe.seed}/stage {number}{f'/{recipe.member}' if recipe.member else ''}"
+    return int.from_bytes(hashlib.sha256(of.encode()).digest()[:6])

@@ -79,7 +79,8 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
     """Hold out each fold of the corpus in turn, with the recipe's seed; what is kept goes to `work`, as in `train`.
 
     Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
-    over clips, and accuracy by fold. Raises InputError where the corpus has fewer than two folds, and as `run`.
+    over clips, and accuracy by fold; of an ensemble what its members do too, see `result.summary`.
+    Raises InputError where the corpus has fewer than two folds, and as `run`.
     """
     corpus = _chosen(recipe, corpus)
     if len(corpus.folds) < 2:
@@ -95,13 +96,21 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
 
 
 def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Train on the other folds and score this one, as `trial.held_out_scores`. Clips without a fold are trained on."""
+    """Train on the other folds and score this one, as `trial.held_out_scores`. Clips without a fold are trained on.
+
+    Of an ensemble, `members` has the scores of each of its networks, by name.
+    """
     setting = without_fold(recipe, corpus, work, fold)
     chain.check(recipe, setting)
     trained = chain.trained(recipe, setting, checkpoint, f"{recipe.name} without fold {fold}")
     testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == fold]
     heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
-    return held_out_scores(trained, setting.corpus, heard, testing)
+    scores = held_out_scores(trained, setting.corpus, heard, testing)
+    members = {
+        name: held_out_scores(member, setting.corpus, heard, testing)
+        for name, member in chain.members_trained(recipe, setting).items()
+    }
+    return scores | ({"members": members} if members else {})
 
 
 def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setting:

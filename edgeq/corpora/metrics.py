@@ -51,10 +51,11 @@ def confusion_matrix(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarr
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def interval_over_seeds(values: Sequence[float]) -> Interval:
+def interval_over_seeds(values: Sequence[float], least: float = 0.0) -> Interval:
     """Mean over independent trainings and its 95 % Student interval: how much another seed would move the figure.
 
-    Says nothing about other clips; `interval_over_clips` does. With one value, low and high are that value.
+    Says nothing about other clips; `interval_over_clips` does. With one value, low and high are that value. least: what
+    a value can be at least; differences of accuracies can be -1.
     Raises InputError where there is no value, or more than the 31 that the table of quantiles covers.
     """
     if not 0 < len(values) <= len(_STUDENT_975) + 1:
@@ -64,7 +65,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
         return Interval(mean, mean, mean, "one seed: no interval")
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     half = _STUDENT_975[len(values) - 2] * math.sqrt(variance / len(values))
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), "Student, 95 %, over seeds")
+    return Interval(mean, max(least, mean - half), min(1.0, mean + half), "Student, 95 %, over seeds")
 
 
 def interval_over_clips(correct: float, clips: int) -> Interval:

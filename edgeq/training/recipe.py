@@ -23,7 +23,8 @@ class Pruning:
     """The [prune] table: which filters go, once the network is trained.
 
     method, ratio, sites: as `compress.prune.ratios` takes them; round_to: as `compress.prune.prune`. steps: in how many
-    equal steps the filters go, with an equal share of the epochs of [fine_tune] after each.
+    equal steps the filters go, with an equal share of the epochs of [fine_tune] after each. In a recipe, the table
+    `ratios` (site to ratio) may stand for ratio and sites: conv1 = 0.25 in it is the site "conv1=0.25".
     """
 
     method: str
@@ -31,6 +32,17 @@ class Pruning:
     sites: tuple[str, ...] = ()
     round_to: int = 1
     steps: int = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of [[members]]: a network of an ensemble, pruned from the parent that all of them share.
+
+    name: no other member's. sites: what [prune] takes from it, each as NAME=RATIO; in a recipe, the table `ratios`.
+    """
+
+    name: str
+    sites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,11 @@ class Recipe:
     """How a model is trained, stage by stage.
 
     architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
-    table; then, where there are such tables, prune, fine_tune and teacher. seed; threads (a result is repeatable for
-    equal threads); exclude_licences: clips under these are left out; licence: of the bundle. sha256: of the recipe
-    file, with that of the teacher's recipe where there is one.
+    table; then, where there are such tables, prune, fine_tune and teacher. members: the networks of an ensemble, each
+    pruned its own way and then fine-tuned; none: the recipe makes one network. member: which of an ensemble's networks
+    this recipe makes, see `of_members`; "" elsewhere. seed; threads (a result is repeatable for equal threads);
+    exclude_licences: clips under these are left out; licence: of the bundle. sha256: of the recipe file, with that of
+    the teacher's recipe where there is one.
     """
 
     name: str
@@ -65,11 +79,22 @@ class Recipe:
     prune: Pruning | None = None
     fine_tune: FitConfig | None = None
     teacher: Teaching | None = None
+    members: tuple[Member, ...] = ()
+    member: str = ""
     seed: int = 0
     threads: int = 2
     exclude_licences: tuple[str, ...] = ()
     licence: str = ""
     sha256: str = field(default="", compare=False)
+
+    def of_members(self) -> tuple[Recipe, ...]:
+        """The recipe of each network that this one makes: of every member, or where it has none itself alone."""
+        if self.prune is None or not self.members:
+            return (self,)
+        return tuple(
+            replace(self, prune=replace(self.prune, sites=member.sites), members=(), member=member.name)
+            for member in self.members
+        )
 
 
 def read(path: Path | str) -> Recipe:
@@ -80,7 +105,8 @@ def read(path: Path | str) -> Recipe:
     change in it; derivatives are "time" where the architecture takes 4 components, unless "power-frequency" is asked
     for; normalisation follows from the data. [fit]: the fields of FitConfig. [prune]: those of Pruning. [fine_tune]:
     fields of FitConfig that differ from [fit]. [teacher]: model (one or a list), recipe, both from the folder of this
-    file, a model's bare name from the zoo; seeds, alpha, temperature.
+    file, a model's bare name from the zoo; seeds, alpha, temperature. [[members]], twice or more: name, ratios; then
+    [prune] says how, and which filters of each goes by its own ratios.
     Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
     """
     return _read(Path(path), ())
@@ -104,7 +130,7 @@ def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
 
 
 def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Recipe:
-    tables = ("frontend", "fit", "prune", "fine_tune", "teacher")
+    tables = ("frontend", "fit", "prune", "fine_tune", "teacher", "members")
     known = ("name", "architecture", "widths", "seed", "threads", "exclude_licences", "licence", *tables)
     _check_keys("", table, known, required=("name", "architecture", "fit"))
     name = manifest.checked_name(_value("", table, "name", str))
@@ -128,6 +154,7 @@ def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]
         prune=_pruning(_value("", table, "prune", dict)) if "prune" in table else None,
         fine_tune=fine_tune if "fine_tune" in table else None,
         teacher=_teaching(_value("", table, "teacher", dict), path, students) if "teacher" in table else None,
+        members=_members(table),
         seed=seed,
         threads=threads,
         exclude_licences=_list("", table, "exclude_licences", str),
@@ -167,14 +194,52 @@ def _fit(within: str, table: Mapping[str, Any], required: tuple[str, ...] = ()) 
 
 
 def _pruning(table: Mapping[str, Any]) -> Pruning:
-    _check_keys("prune.", table, tuple(f.name for f in fields(Pruning)), required=("method",))
+    _check_keys("prune.", table, (*(f.name for f in fields(Pruning)), "ratios"), required=("method",))
+    for key in ("ratio", "sites"):
+        if "ratios" in table and key in table:
+            raise InputError(f"prune.{key}: prune.ratios says already what goes where; leave out one of them")
     return Pruning(
         method=_value("prune.", table, "method", str),
         ratio=float(_value("prune.", table, "ratio", (int, float))) if "ratio" in table else None,
-        sites=_list("prune.", table, "sites", str),
+        sites=_ratios("prune.", table) if "ratios" in table else _list("prune.", table, "sites", str),
         round_to=_value("prune.", table, "round_to", int, 1),
         steps=_value("prune.", table, "steps", int, 1),
     )
+
+
+def _members(table: Mapping[str, Any]) -> tuple[Member, ...]:
+    if "members" not in table:
+        return ()
+    given = _list("", table, "members", dict)
+    if len(given) < 2:
+        raise InputError(f"members: found {len(given)}, expected at least 2; one network alone is [prune]'s")
+    prune = _value("", table, "prune", dict, {})
+    if "prune" not in table:
+        raise InputError("members: nothing says how they are pruned; add [prune] with method")
+    for key in ("ratio", "sites", "ratios"):
+        if key in prune:
+            raise InputError(f"prune.{key}: every member has ratios of its own; leave it out")
+    members: dict[str, Member] = {}
+    for number, one in enumerate(given, 1):
+        _check_keys(f"members.{number}.", one, ("name", "ratios"), required=("name", "ratios"))
+        with naming(f"members.{number}"):
+            name = manifest.checked_name(_value("", one, "name", str))
+        if name in members:
+            raise InputError(f"members.{number}.name = {name!r}: an earlier member has that name; choose another")
+        members[name] = Member(name, _ratios(f"members.{name}.", one))
+    return tuple(members.values())
+
+
+def _ratios(within: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """The table `ratios` as sites, each with its own ratio."""
+    ratios = _value(within, table, "ratios", dict)
+    if not ratios:
+        raise InputError(f"{within}ratios: is empty; name at least one site, as in ratios = {{conv1 = 0.25}}")
+    for site, ratio in ratios.items():
+        if isinstance(ratio, dict):  # what TOML makes of a dot in a key
+            quoted = f'"{site}.{next(iter(ratio), "")}"'
+            raise InputError(f"{within}ratios.{site}: is a table; write the name of a site with a dot as {quoted}")
+    return tuple(f"{site}={float(_value(f'{within}ratios.', ratios, site, (int, float)))!r}" for site in ratios)
 
 
 def _teaching(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Teaching:
@@ -233,7 +298,7 @@ def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], r
 
 
 _KIND_NAMES = {str: "a string", int: "a whole number", dict: "a table", list: "a list", (int, float): "a number"}
-_PLURALS = {str: "strings", int: "whole numbers", (int, float): "numbers"}
+_PLURALS = {str: "strings", int: "whole numbers", (int, float): "numbers", dict: "tables"}
 
 
 def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:

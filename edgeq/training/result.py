@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +78,13 @@ def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> di
 
 
 def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Accuracy over all folds, from the scores of each (`trial.held_out_scores`)."""
+    """Accuracy over all folds, from the scores of each (`trial.held_out_scores`).
+
+    Where they have the scores of an ensemble's `members` too, so has the summary: accuracy and accuracy_float, of each
+    by name, of the mean member and of the best. without: accuracy of the ensemble of the others; gain: what the member
+    adds to it. Both are of the mean of the members' INT8 clip probabilities, as accuracy_of_mean is for all of them:
+    not of a merged graph, whose answer is rounded once more.
+    """
     clips = sum(scores["clips"] for scores in folds.values())
     total = {
         key: sum(scores[key] for scores in folds.values()) for key in ("correct_int8", "correct_float", "agreeing")
@@ -95,4 +101,39 @@ def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         },
         "interval": asdict(interval),
         "folds": {str(fold): scores["correct_int8"] / scores["clips"] for fold, scores in folds.items()},
+        **({"members": _members(folds)} if any("members" in scores for scores in folds.values()) else {}),
+    }
+
+
+def _members(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    names = list(next(iter(folds.values()))["members"])
+    targets = np.concatenate([scores["targets"] for scores in folds.values()])
+    answers = {
+        (name, kind): np.concatenate(
+            [np.asarray(scores["members"][name][f"probabilities_{kind}"]) for scores in folds.values()]
+        )
+        for name in names
+        for kind in ("int8", "float")
+    }
+
+    def together(chosen: Sequence[str]) -> float:
+        mean = np.mean([answers[name, "int8"] for name in chosen], axis=0)
+        return metrics.accuracy(mean, targets)
+
+    everyone = together(names)
+    each = {
+        name: {
+            "accuracy": together([name]),
+            "accuracy_float": metrics.accuracy(answers[name, "float"], targets),
+            "without": (rest := together([other for other in names if other != name])),
+            "gain": everyone - rest,
+        }
+        for name in names
+    }
+    alone = {key: [one[key] for one in each.values()] for key in ("accuracy", "accuracy_float")}
+    return {
+        **{f"mean_{key}": float(np.mean(values)) for key, values in alone.items()},
+        **{f"best_{key}": max(values) for key, values in alone.items()},
+        "accuracy_of_mean": everyone,
+        "each": each,
     }
