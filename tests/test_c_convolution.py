@@ -48,7 +48,7 @@ denses = st.builds(int8_layers.dense, inputs=st.integers(1, 70), outputs=st.inte
 
 
 @FORMS
-@settings(max_examples=5)
+@settings(max_examples=2)
 @given(cases=st.lists(st.one_of(convolutions, depthwises, denses), min_size=24, max_size=24))
 def test_layers_of_any_shape_equal_the_reference(flags, cases):
     assert_equal(cases, flags)

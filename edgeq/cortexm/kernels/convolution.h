@@ -37,10 +37,91 @@ EDGEQ_INLINE void edgeq_convolution_portable(edgeq_map map, const int8_t *x, con
   }
 }
 
+#if defined(EDGEQ_DSP)
+
+/* The patch of an output as pairs, four words apart. */
+EDGEQ_INLINE void edgeq_patch_pairs(edgeq_map map, const int8_t *x, int32_t row, int32_t column, int8_t *patch,
+                                    uint32_t *pairs)
+{
+  const int32_t codes = map.kernel_height * map.kernel_width * map.channels;
+  if (map.channels % 4) {
+    edgeq_patch(map, x, row, column, patch);
+    edgeq_widen(patch, codes / 4 * 4, pairs, 4);
+    if (codes % 4) {
+      pairs += codes / 4 * 8;
+      pairs[0] = edgeq_sxtb16(edgeq_load4(patch + codes / 4 * 4));
+      if (codes % 4 > 1) {
+        pairs[4] = edgeq_sxtb16_ror8(edgeq_load4(patch + codes / 4 * 4));
+      }
+    }
+    return;
+  }
+  const int32_t begin = column * map.stride_right - map.left;
+  for (int32_t down = 0; down < map.kernel_height; down++) {
+    const int32_t y = row * map.stride_down - map.above + down * map.dilation_down;
+    if (edgeq_row_inside(map, y, begin)) {
+      edgeq_widen(x + (y * map.width + begin) * map.channels, map.kernel_width * map.channels, pairs, 4);
+      pairs += map.kernel_width * map.channels * 2;
+      continue;
+    }
+    for (int32_t right = 0; right < map.kernel_width; right++, pairs += map.channels * 2) {
+      const int32_t across = begin + right * map.dilation_right;
+      if (edgeq_inside(map, y, across)) {
+        edgeq_widen(x + (y * map.width + across) * map.channels, map.channels, pairs, 4);
+      } else {
+        for (int32_t pair = 0; pair < map.channels / 2; pair++) {
+          pairs[pair * 4] = (uint32_t)(map.zero_point_in & 0xffff) * 0x10001u;
+        }
+      }
+    }
+  }
+}
+
+/* Four outputs at a time, wherever they lie; the last four may have been computed before.
+   scratch: 16 bytes a step, and the patch where channels are no multiple of 4. */
+EDGEQ_INLINE void edgeq_convolution_dsp(edgeq_map map, const int8_t *x, const int8_t *weights,
+                                        const int32_t *parameters, int8_t *scratch, int8_t *y)
+{
+  const int32_t codes = map.kernel_height * map.kernel_width * map.channels, steps = edgeq_steps(codes);
+  const int32_t outputs = map.out_height * map.out_width, last = outputs > 4 ? outputs - 4 : 0;
+  const int32_t places[4] = {0, (outputs > 1 ? 1 : outputs - 1) * map.filters,
+                             (outputs > 2 ? 2 : outputs - 1) * map.filters,
+                             (outputs > 3 ? 3 : outputs - 1) * map.filters};
+  uint32_t *pixels = (uint32_t *)(void *)scratch;
+  int8_t *patch = scratch + steps * 16;
+  for (int32_t start = 0; start < outputs; start += 4) {
+    const int32_t first = start < last ? start : last;
+    int32_t row = first / map.out_width, column = first % map.out_width;
+    for (int32_t pixel = 0; pixel < 4; pixel++) {
+      edgeq_patch_pairs(map, x, row, column, patch, pixels + pixel);
+      if (++column == map.out_width) {
+        column = 0;
+        row += row + 1 < map.out_height;
+      }
+    }
+    int8_t *to = y + first * map.filters;
+    for (int32_t filter = 0; filter < map.filters; filter += 2, to += 2) {
+      int32_t sums[8];
+      const int32_t *own = parameters + filter * EDGEQ_PARAMETERS;
+      edgeq_dot_2x4(weights + filter * steps * 2, pixels, sums, (uint32_t)steps);
+      edgeq_four_codes(map, sums, own, places, to);
+      if (filter + 1 < map.filters) {
+        edgeq_four_codes(map, sums + 4, own + EDGEQ_PARAMETERS, places, to + 1);
+      }
+    }
+  }
+}
+
+#endif
+
 EDGEQ_INLINE void edgeq_convolution(edgeq_map map, const int8_t *x, const int8_t *weights, const int32_t *parameters,
                                     int8_t *scratch, int8_t *y)
 {
+#if defined(EDGEQ_DSP)
+  edgeq_convolution_dsp(map, x, weights, parameters, scratch, y);
+#else
   edgeq_convolution_portable(map, x, weights, parameters, scratch, y);
+#endif
 }
 
 #endif

@@ -7,7 +7,7 @@
 #include "requantize.h"
 
 typedef struct {
-  int32_t inputs, outputs;
+  int32_t rows, inputs, outputs;
   int32_t zero_point, low, high;
   int32_t per_output; /* 1 where each output has a factor of its own, 0 where all have one */
 } edgeq_layer;
@@ -48,7 +48,9 @@ EDGEQ_INLINE void edgeq_dense_portable(edgeq_layer layer, const int8_t *x, const
 EDGEQ_INLINE void edgeq_dense(edgeq_layer layer, const int8_t *x, const int8_t *weights, const int32_t *bias,
                               const int32_t *factors, int8_t *y)
 {
-  edgeq_dense_portable(layer, x, weights, bias, factors, y);
+  for (int32_t row = 0; row < layer.rows; row++, x += layer.inputs, y += layer.outputs) {
+    edgeq_dense_portable(layer, x, weights, bias, factors, y);
+  }
 }
 
 #endif

@@ -13,16 +13,15 @@ EDGEQ_INLINE void edgeq_depthwise_portable(edgeq_map map, const int8_t *x, const
   const int32_t multiplier = map.filters / map.channels;
   for (int32_t row = 0; row < map.out_height; row++) {
     for (int32_t column = 0; column < map.out_width; column++) {
-      const int32_t top = row * map.stride_down - map.above, begin = column * map.stride_right - map.left;
       for (int32_t filter = 0; filter < map.filters; filter++) {
+        const int8_t *weight = weights + filter;
         uint32_t sum = 0;
         for (int32_t down = 0; down < map.kernel_height; down++) {
-          for (int32_t right = 0; right < map.kernel_width; right++) {
-            const int32_t v = top + down, h = begin + right;
-            const int inside = v >= 0 && v < map.height && h >= 0 && h < map.width;
-            const int32_t code =
-                inside ? x[(v * map.width + h) * map.channels + filter / multiplier] : map.zero_point_in;
-            sum += (uint32_t)(code * weights[(down * map.kernel_width + right) * map.filters + filter]);
+          const int32_t from_top = row * map.stride_down - map.above + down * map.dilation_down;
+          for (int32_t right = 0; right < map.kernel_width; right++, weight += map.filters) {
+            const int32_t across = column * map.stride_right - map.left + right * map.dilation_right;
+            const int32_t place = (from_top * map.width + across) * map.channels + filter / multiplier;
+            sum += (uint32_t)(*weight * (edgeq_inside(map, from_top, across) ? x[place] : map.zero_point_in));
           }
         }
         *y++ = edgeq_code(map, sum, parameters + filter * EDGEQ_PARAMETERS);

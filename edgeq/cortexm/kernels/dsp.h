@@ -66,7 +66,15 @@ EDGEQ_INLINE int32_t edgeq_ssat8(int32_t value)
   return result;
 }
 
-/* sum + one half of a * one half of b: b is bottom, t is top. */
+/* sum + the products of both halves. */
+EDGEQ_INLINE int32_t edgeq_smlad(uint32_t a, uint32_t b, int32_t sum)
+{
+  int32_t result;
+  __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+
+/* sum + the product of two halves: b is the bottom one, t the top one. */
 EDGEQ_INLINE int32_t edgeq_smlabb(uint32_t a, uint32_t b, int32_t sum)
 {
   int32_t result;
@@ -123,6 +131,11 @@ EDGEQ_INLINE int32_t edgeq_ssat8(int32_t value)
   return edgeq_clamp(value, -128, 127);
 }
 
+EDGEQ_INLINE int32_t edgeq_smlad(uint32_t a, uint32_t b, int32_t sum)
+{
+  return (int32_t)((uint32_t)sum + (uint32_t)(edgeq_low(a) * edgeq_low(b)) + (uint32_t)(edgeq_high(a) * edgeq_high(b)));
+}
+
 EDGEQ_INLINE int32_t edgeq_smlabb(uint32_t a, uint32_t b, int32_t sum)
 {
   return (int32_t)((uint32_t)sum + (uint32_t)(edgeq_low(a) * edgeq_low(b)));
@@ -134,5 +147,12 @@ EDGEQ_INLINE int32_t edgeq_smlatt(uint32_t a, uint32_t b, int32_t sum)
 }
 
 #endif
+/* Limited to what an activation lets through, where low and high are known when this is compiled. */
+EDGEQ_INLINE int32_t edgeq_limit(int32_t value, int32_t low, int32_t high)
+{
+  const int32_t code = edgeq_ssat8(value);
+  return low == -128 && high == 127 ? code : edgeq_clamp(code, low, high);
+}
+
 #endif
 #endif

@@ -9,6 +9,9 @@ from edgeq.cortexm.ops.code import Code, activation_limits, zero_point
 from edgeq.cortexm.ops.sums import Rescaling, in_pairs, rescaling
 from edgeq.graph import ir
 
+_SCRATCH_STEP = 16
+"""Bytes of a pair of codes of four pixels, widened."""
+
 
 def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     """Patches of the input, by pairs of codes, times all filters."""
@@ -17,8 +20,9 @@ def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     assert weight is not None
     scaling = rescaling(op, graph)
     codes = math.prod(weight.shape[1:])
+    pairs = in_pairs(weight.reshape(len(weight), codes))
     constants = (
-        array("int8_t", f"{name}_weights", in_pairs(weight.reshape(len(weight), codes)), align=4),
+        array("int8_t", f"{name}_weights", pairs, align=4),
         array("int32_t", f"{name}_parameters", scaling.parameters),
     )
     return Code(
@@ -26,7 +30,7 @@ def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         f"                  x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
         ("convolution.h",),
-        scratch=(codes + 3) // 4 * 4,
+        scratch=_SCRATCH_STEP * pairs.shape[1] + (codes + 3) // 4 * 4 * (weight.shape[3] % 4 > 0),
     )
 
 
@@ -39,7 +43,8 @@ def map_literal(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph, scaling: Re
     fields = {
         "height": height, "width": width, "channels": channels, "kernel_height": kernel_height,
         "kernel_width": kernel_width, "stride_down": op.stride[0], "stride_right": op.stride[1],
-        "above": op.padding[0], "left": op.padding[2], "out_height": out_height, "out_width": out_width,
+        "dilation_down": op.dilation[0],
+        "dilation_right": op.dilation[1], "above": op.padding[0], "left": op.padding[2], "out_height": out_height, "out_width": out_width,
         "filters": filters, "zero_point_in": zero_point(graph, op.inputs[0]),
         "zero_point": zero_point(graph, op.output), "low": low, "high": high, "quick": int(scaling.quick),
     }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edgeq.cortexm.ops.arrays import array
 from edgeq.cortexm.ops.code import Code, activation_limits, zero_point
 from edgeq.cortexm.ops.convolution import literal
@@ -18,7 +20,7 @@ def dense(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     factors = factors_once(op, graph)
     low, high = activation_limits(graph, op)
     fields = {
-        "inputs": weight.shape[1], "outputs": weight.shape[0], "zero_point": zero_point(graph, op.output),
+        "rows": math.prod(graph.tensors[op.output].shape[:-1]), "inputs": weight.shape[1], "outputs": weight.shape[0], "zero_point": zero_point(graph, op.output),
         "low": low, "high": high, "per_output": int(len(factors) > 1),
     }  # fmt: skip
     constants = (

@@ -49,7 +49,7 @@ def factors_once(op: ir.FullyConnected, graph: ir.Graph) -> np.ndarray:
 
 
 def folded_bias(op: ir.Op, graph: ir.Graph) -> np.ndarray:
-    """Bias less zero point times the sum of a filter's weights: int64 (filters,), where padding holds the zero point."""
+    """Bias less zero point times the sum of a filter's weights, int64 (filters,): padding holds the zero point."""
     weight, bias = (_constant(graph, name) for name in op.inputs[1:])
     return bias - zero_point(graph, op.inputs[0]) * weight.reshape(len(weight), -1).sum(axis=1)
 
