@@ -21,7 +21,7 @@ from edgeq.errors import CheckFailed, InputError
 STACK_BYTES = 2048
 """RAM that is kept for the stack; what a model takes of it is simulated."""
 
-_SUPPORT = Path(__file__).parent / "support"
+SUPPORT = Path(__file__).parent / "support"
 _RUNTIME, _SCRIPT = "runtime.c", "link.ld"
 _PROCESSORS = {
     "cortex-m4": "cortex_m4+vfp4d16sp",
@@ -95,28 +95,28 @@ def sizes(elf: Path) -> Sizes:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A function or variable: where it begins, and its bytes."""
+    """A name of a linked file: where it begins, its bytes, and whether it is a function."""
 
     name: str
     address: int
     bytes: int
+    function: bool
 
 
 def symbols(elf: Path) -> list[Symbol]:
-    """The functions and variables of a linked file, by address."""
+    """The functions, variables and places of a linked file, by address."""
     from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
 
+    found = []
     with elf.open("rb") as handle:
         table = ELFFile(handle).get_section_by_name(".symtab")
-        found = [
-            Symbol(
-                entry.name, entry["st_value"] & (~1 if entry["st_info"]["type"] == "STT_FUNC" else ~0), entry["st_size"]
-            )
-            for entry in table.iter_symbols()
-            if entry["st_info"]["type"] in ("STT_FUNC", "STT_OBJECT", "STT_NOTYPE")
-            and entry.name
-            and not entry.name.startswith("$")
-        ]
+        assert isinstance(table, SymbolTableSection), f"{elf}: was stripped"
+        for entry in table.iter_symbols():
+            if entry.name and not entry.name.startswith("$"):
+                function = entry["st_info"]["type"] == "STT_FUNC"  # whose lowest bit says that it is Thumb code
+                address = entry["st_value"] & ~1 if function else entry["st_value"]
+                found.append(Symbol(entry.name, address, entry["st_size"], function))
     return sorted(found, key=lambda symbol: (symbol.address, symbol.name))
 
 
@@ -144,7 +144,7 @@ class _TooSmall(Exception):
 def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> Path:
     compiler()
     arguments = [*_FLAGS, f"-mcpu={_PROCESSORS[target.core]}", f"-Wl,--entry={roots[-1]}", f"-Wl,-T,{_SCRIPT}"]
-    runtime = (_SUPPORT / _RUNTIME).read_text(encoding="utf-8")
+    runtime = (SUPPORT / _RUNTIME).read_text(encoding="utf-8")
     inputs = {**files, _RUNTIME: runtime, _SCRIPT: _script(target, roots)}
 
     def make(elf: Path) -> None:
@@ -205,7 +205,7 @@ def _script(target: Target, roots: Sequence[str]) -> str:
         "STACK_BYTES": STACK_BYTES,
         "ROOTS": " ".join(roots),
     }
-    text = (_SUPPORT / _SCRIPT).read_text(encoding="utf-8")
+    text = (SUPPORT / _SCRIPT).read_text(encoding="utf-8")
     for key, value in values.items():
         text = text.replace(f"@{key}@", str(value))
     return text
