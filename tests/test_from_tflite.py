@@ -90,7 +90,7 @@ def shape(*sizes: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_code(2, builtinCode=39, deprecatedBuiltinCode=39), "TRANSPOSE 'tanh_1': not supported"),
+        (set_code(2, builtinCode=111, deprecatedBuiltinCode=111), "ELU 'tanh_1': not supported"),
         (set_code(2, builtinCode=32, deprecatedBuiltinCode=32, customCode="Mine"), "CUSTOM Mine"),
         (set_code(0, version=9), "CONV_2D 'conv_1': version 9"),
         (both(set_code(0, version=9), set_tensor(3, name="x" * 999)), r"CONV_2D 'x{60}\.\.\.': version 9"),
@@ -104,7 +104,7 @@ def shape(*sizes: int) -> np.ndarray:
         (set_tensor(0, isVariable=True), "variable"),
         (set_tensor(0, quantization=None), "'input' has no quantization"),
         (set_tensor(1, name="input"), "two of one name"),
-        (set_options(0, fusedActivationFunction=4), "TANH: expected NONE, RELU or RELU6"),
+        (set_options(0, fusedActivationFunction=4), "TANH: expected NONE, RELU, RELU6 or RELU_N1_TO_1"),
         (set_options(0, dilationHFactor=2), "dilation"),
         (set_options(0, strideH=0), "CONV_2D 'conv_1'"),
         (set_options(1, padding=schema.Padding.SAME, strideH=1), "AVERAGE_POOL_2D 'pool_1': pooling with padding"),
@@ -167,7 +167,7 @@ JOIN = next(
         ("streams", set_inputs(0, 0), "begin and size are not constant int32"),
         ("streams", set_options(JOIN, axis=2), "axis 2: expected 3 or -1"),
         ("streams", set_options(JOIN, fusedActivationFunction=1), "fused activation relu"),
-        ("mel_affine", set_options(0, fusedActivationFunction=2), "fused activation RELU_N1_TO_1"),
+        ("mel_affine", set_options(0, fusedActivationFunction=4), "fused activation TANH"),
         (
             "mel_affine",
             set_inputs(3, *operator("mel_affine", 3).inputs[::-1]),

@@ -14,17 +14,19 @@ import numpy as np
 
 from edgeq.errors import InputError
 from edgeq.graph import ir
+from edgeq.graph.check import check_own
 from edgeq.graph.reference import constant
 
 
 def to_keras(graph: ir.Graph) -> Any:
     """The float graph as a Keras model of batch 1, NHWC, with batch norm folded as in the graph.
 
-    Raises InputError where TensorFlow is absent, the graph is quantized, or a depthwise convolution strides further
-    over rows than over columns, which TensorFlow doesn't have.
+    Raises InputError where TensorFlow is absent, the graph is quantized or holds what only .tflite files by others do,
+    or a depthwise convolution strides further over rows than over columns, which TensorFlow doesn't have.
     """
     if graph.quantized:
         raise InputError(f"{graph.name}: quantized: expected a float graph, which TensorFlow quantizes its own way")
+    check_own(graph, "a Keras model")
     keras = _tensorflow().keras
     source = keras.Input(graph.tensors[graph.input].shape[1:], batch_size=1, name="input")
     values = {graph.input: source}

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeq.errors import InputError
 from edgeq.export.compact import CompactKernels
 from edgeq.graph import ir
+from edgeq.graph.check import check_own
 from edgeq.graph.reference import constant
 
 OPSET = 17
@@ -36,11 +37,13 @@ def to_onnx(graph: ir.Graph, compact: bool = False) -> bytes:
     The batch size N is free. A quantized graph keeps its codes, scales and zero points: weights int8 with a scale a
     filter, biases int32, every activation rounded to its codes. `graph.metadata` becomes the model's metadata_props.
     compact: quaternion weights of a float graph are stored once, see export.compact. Equal graphs give equal bytes.
-    Raises InputError where an operator mixes channels in a way that has no NCHW form, or a compact graph is quantized.
+    Raises InputError where an operator mixes channels in a way that has no NCHW form or is one that only .tflite files
+    by others hold, or a compact graph is quantized.
     Source: ONNX operators, opset 17.
     """
     if compact and graph.quantized:
         raise InputError(f"{graph.name}: quantized: expected a float graph; INT8 weights have no compact form")
+    check_own(graph, "ONNX")
     file = _File(graph, compact)
     for op in graph.ops:
         _add_op(file, op)

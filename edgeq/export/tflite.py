@@ -15,6 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeq.errors import InputError
 from edgeq.graph import ir, tflite_format
 from edgeq.graph.reference import constant
 
@@ -28,6 +29,7 @@ def to_tflite(graph: ir.Graph) -> bytes:
     Padding of a convolution becomes SAME or VALID where TensorFlow Lite's rule gives the same rows and columns, else a
     PAD operator before it. `graph.metadata` is stored as JSON in the metadata entry "edgeq"; the signature
     "serving_default" names the input "input" and the output "output". Equal graphs give equal bytes.
+    Raises InputError where a pool has other padding than SAME.
     Source: tensorflow/lite/schema/schema.fbs, version 3.
     """
     file = _File(graph)
@@ -67,7 +69,7 @@ class _File:
         self.indices: dict[str, int] = {}
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
-        self.codes: dict[str, int] = {}
+        self.codes: dict[tuple[str, int], int] = {}
         self.buffers = [_Buffer(None)]  # number 0, as the schema asks
 
     def tensor(self, tensor: ir.Tensor) -> int:
@@ -92,9 +94,13 @@ class _File:
         data = np.array(values, np.int32)
         return self.append(ir.Tensor(name, data.shape, "int32", data))
 
-    def operator(self, kind: str, inputs: list[int], output: int, options: object = None) -> None:
+    def operator(
+        self, kind: str, inputs: list[int], output: int, options: object = None, version: int | None = None
+    ) -> None:
+        if version is None:
+            version = tflite_format.INT8_VERSIONS[kind] if self.graph.quantized else tflite_format.FLOAT_VERSION
         table = schema.OperatorT()
-        table.opcodeIndex = self.codes.setdefault(kind, len(self.codes))
+        table.opcodeIndex = self.codes.setdefault((kind, version), len(self.codes))
         table.inputs = np.array(inputs, np.int32)
         table.outputs = np.array([output], np.int32)
         if options is not None:
@@ -106,7 +112,7 @@ class _File:
         model = schema.ModelT()
         model.version = tflite_format.SCHEMA_VERSION
         model.description = f"edgeq {self.graph.name}"
-        model.operatorCodes = [self._operator_code(kind) for kind in self.codes]
+        model.operatorCodes = [_operator_code(*code) for code in self.codes]
         model.subgraphs = [self._subgraph()]
         model.signatureDefs = [self._signature()]
         words = json.dumps(dict(self.graph.metadata), sort_keys=True, ensure_ascii=False)
@@ -127,13 +133,6 @@ class _File:
         scales = sum(one.scale.nbytes + one.zeroPoint.nbytes for one in quantization)
         tables = len(self.tensors) + len(self.operators) + len(self.buffers)
         return sum(buffer.size + _ALIGNMENT for buffer in self.buffers) + scales + 512 * tables
-
-    def _operator_code(self, kind: str) -> schema.OperatorCodeT:
-        code = schema.OperatorCodeT()
-        code.builtinCode = getattr(schema.BuiltinOperator, kind)
-        code.deprecatedBuiltinCode = code.builtinCode
-        code.version = tflite_format.INT8_VERSIONS[kind] if self.graph.quantized else tflite_format.FLOAT_VERSION
-        return code
 
     def _subgraph(self) -> schema.SubGraphT:
         subgraph = schema.SubGraphT()
@@ -164,14 +163,33 @@ def _add_op(file: _File, op: ir.Op) -> None:
         case ir.Reshape():
             inputs = [file.tensor(source), file.constant(f"{op.output}.shape", list(result.shape))]
         case ir.Pad():
-            inputs = [file.tensor(source), file.constant(f"{op.output}.paddings", _paddings(op.padding))]
+            paddings = file.constant(f"{op.output}.paddings", _paddings(op.padding, op.channels))
+            inputs = [file.tensor(source), paddings]
+        case ir.Transpose():
+            inputs = [file.tensor(source), file.constant(f"{op.output}.permutation", list(op.permutation))]
         case ir.Slice():
-            begin = [0] * (len(source.shape) - 1) + [op.begin]
-            sizes = file.constant(f"{op.output}.begin", begin), file.constant(f"{op.output}.size", list(result.shape))
-            inputs = [file.tensor(source), *sizes]
+            _add_slice(file, op)
+            return
         case _:
             inputs = [file.tensor(graph.tensors[name]) for name in op.inputs]
-    file.operator(op.kind, inputs, file.tensor(result), _options(op, result))
+    file.operator(op.kind, inputs, file.tensor(result), _options(op, source, result), _version(op, graph))
+
+
+def _add_slice(file: _File, op: ir.Slice) -> None:
+    """A SLICE, or where it leaves elements out a STRIDED_SLICE."""
+    source, result = (file.graph.tensors[name] for name in (op.inputs[0], op.output))
+    axis = len(source.shape) + op.axis
+    begin = [op.begin if n == axis else 0 for n in range(len(source.shape))]
+    if op.step == 1:
+        words = {"begin": begin, "size": list(result.shape)}
+        kind, options = op.kind, None
+    else:
+        end, strides = list(source.shape), [op.step if n == axis else 1 for n in range(len(source.shape))]
+        end[axis] = op.begin + (op.size - 1) * op.step + 1
+        words = {"begin": begin, "end": end, "strides": strides}
+        kind, options = "STRIDED_SLICE", schema.StridedSliceOptionsT()
+    constants = [file.constant(f"{op.output}.{word}", values) for word, values in words.items()]
+    file.operator(kind, [file.tensor(source), *constants], file.tensor(result), options)
 
 
 def _add_convolution(file: _File, op: ir.Conv2D | ir.DepthwiseConv2D) -> None:
@@ -185,18 +203,17 @@ def _add_convolution(file: _File, op: ir.Conv2D | ir.DepthwiseConv2D) -> None:
     else:
         options = schema.Conv2DOptionsT()
     options.strideH, options.strideW = op.stride
+    options.dilationHFactor, options.dilationWFactor = op.dilation
     options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
     options.padding = schema.Padding.VALID
     if any(op.padding):
-        rows, columns = (
-            tflite_format.same_padding(source.shape[axis], weight.shape[axis], op.stride[axis - 1]) for axis in (1, 2)
-        )
-        if op.padding == (*rows, *columns):
+        spans = [(weight.shape[axis] - 1) * op.dilation[axis - 1] + 1 for axis in (1, 2)]
+        if op.padding == tflite_format.same_paddings(source.shape, spans, op.stride):
             options.padding = schema.Padding.SAME
         else:
             index = _add_pad(file, source, op)
     inputs = [index, file.tensor(weight), file.tensor(bias)]
-    file.operator(op.kind, inputs, file.tensor(graph.tensors[op.output]), options)
+    file.operator(op.kind, inputs, file.tensor(graph.tensors[op.output]), options, _version(op, graph))
 
 
 def _filters_last(weight: ir.Tensor) -> ir.Tensor:
@@ -218,26 +235,29 @@ def _add_pad(file: _File, source: ir.Tensor, op: ir.Conv2D | ir.DepthwiseConv2D)
     return padded
 
 
-def _options(op: ir.Op, result: ir.Tensor) -> object:
-    """The options table of every operator but the convolutions; None where it has none."""
+def _options(op: ir.Op, source: ir.Tensor, result: ir.Tensor) -> object:
+    """The options table of every operator but convolutions and slices; None where it has none."""
     options: Any = None
     match op:
         case ir.FullyConnected():
             options = schema.FullyConnectedOptionsT()
             options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
+            options.keepNumDims = len(source.shape) > 2
         case ir.Add() | ir.Sub() | ir.Mul():
             options = getattr(schema, f"{tflite_format.OPTIONS[op.kind]}T")()
             options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
         case ir.Concatenation():
             options = schema.ConcatenationOptionsT()
-            options.axis = len(result.shape) - 1
+            options.axis = len(result.shape) + op.axis
         case ir.AveragePool2D() | ir.MaxPool2D():
             options = schema.Pool2DOptionsT()
-            options.padding = schema.Padding.VALID
+            options.padding = _pool_padding(op, source)
+            options.fusedActivationFunction = tflite_format.ACTIVATIONS[op.activation]
             options.filterHeight, options.filterWidth = op.window
             options.strideH, options.strideW = op.stride
         case ir.Mean() | ir.ReduceMax():
             options = schema.ReducerOptionsT()
+            options.keepDims = op.keep_dims
         case ir.Softmax():
             options = schema.SoftmaxOptionsT()
             options.beta = 1.0
@@ -247,6 +267,43 @@ def _options(op: ir.Op, result: ir.Tensor) -> object:
         case ir.Pad():
             options = schema.PadOptionsT()
     return options
+
+
+def _pool_padding(op: ir.AveragePool2D | ir.MaxPool2D, source: ir.Tensor) -> int:
+    if not any(op.padding):
+        return schema.Padding.VALID
+    if op.padding != tflite_format.same_paddings(source.shape, op.window, op.stride):
+        raise InputError(f"{op.kind} {op.output!r}: padding {op.padding}: TFLite's pools have SAME and VALID only")
+    return schema.Padding.SAME
+
+
+def _operator_code(kind: str, version: int) -> schema.OperatorCodeT:
+    code = schema.OperatorCodeT()
+    code.builtinCode = getattr(schema.BuiltinOperator, kind)
+    code.deprecatedBuiltinCode = code.builtinCode
+    code.version = version
+    return code
+
+
+def _version(op: ir.Op, graph: ir.Graph) -> int | None:
+    """The version that says what an operator asks for beyond its kind; None where that is nothing."""
+    inputs = [graph.tensors[name] for name in op.inputs]
+    match op:
+        case ir.FullyConnected():
+            quantization = inputs[1].quantization
+            if quantization is not None and quantization.scale.size > 1:
+                return 12
+            return 5 if len(inputs[0].shape) > 2 else None
+        case ir.Transpose():
+            return 4 if len(op.permutation) > 4 else None
+        case ir.Mul() if graph.quantized:
+            steps = [
+                tensor.quantization.scale[0] for tensor in (*inputs, graph.tensors[op.output]) if tensor.quantization
+            ]
+            return 3 if steps[0] * steps[1] >= steps[2] else None
+        case ir.DepthwiseConv2D() if not graph.quantized:
+            return 2 if op.dilation != (1, 1) else None
+    return None
 
 
 def _value(tensor: ir.Tensor) -> np.ndarray:
@@ -262,8 +319,8 @@ def _quantization(quantization: ir.Quantization) -> schema.QuantizationParameter
     return table
 
 
-def _paddings(padding: tuple[int, int, int, int]) -> list[tuple[int, int]]:
-    return [(0, 0), padding[:2], padding[2:], (0, 0)]
+def _paddings(padding: tuple[int, int, int, int], channels: tuple[int, int] = (0, 0)) -> list[tuple[int, int]]:
+    return [(0, 0), padding[:2], padding[2:], channels]
 
 
 def _metadata(name: str, buffer: int) -> schema.MetadataT:

@@ -25,29 +25,33 @@ from edgeq.graph.float_kernels import (
     concatenation,
     conv_products,
     depthwise_products,
-    max_pool,
     pad,
+    pool_counts,
+    pooled,
     reduce_max,
     reshape,
-    slice_channels,
-    windows,
+    slice_axis,
+    transpose,
 )
 from edgeq.graph.ir import (
     NONE,
     RELU,
     RELU6,
+    RELU_N1_TO_1,
     Add,
     AveragePool2D,
     Concatenation,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
+    HardSwish,
     Logistic,
     MaxPool2D,
     Mean,
     Mul,
     Op,
     Pad,
+    Quantize,
     ReduceMax,
     Relu,
     Relu6,
@@ -57,6 +61,7 @@ from edgeq.graph.ir import (
     Sub,
     Tanh,
     Tensor,
+    Transpose,
 )
 
 CODE_MIN, CODE_MAX = -128, 127
@@ -82,7 +87,7 @@ def _conv(op: Conv2D, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.n
     dtype = _exact_dtype(weight)
     y = np.empty((len(x), *tensors[op.output].shape[1:]), np.int8)
     offset = x.astype(dtype) - _zero_point(tensors, op.inputs[0])
-    for items, products in conv_products(offset, weight.astype(dtype), op.stride, op.padding):
+    for items, products in conv_products(op, offset, weight.astype(dtype)):
         y[items] = _rescaled(op, tensors, products, bias)
     return y
 
@@ -93,7 +98,7 @@ def _depthwise(
     """As the convolution."""
     dtype = _exact_dtype(weight)
     offset = x.astype(dtype) - _zero_point(tensors, op.inputs[0])
-    return _rescaled(op, tensors, depthwise_products(offset, weight.astype(dtype), op.stride, op.padding), bias)
+    return _rescaled(op, tensors, depthwise_products(op, offset, weight.astype(dtype)), bias)
 
 
 def _rescaled(
@@ -117,10 +122,14 @@ def _dense(
 
 def _average_pool(op: AveragePool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     """The mean of the codes themselves, rounded half away from code 0."""
-    view = windows(x, op.window, op.stride)
-    count = op.window[0] * op.window[1]
-    sums = view.sum(axis=(3, 4), dtype=np.int64)
-    return (np.sign(sums) * ((np.abs(sums) + count // 2) // count)).astype(np.int8)
+    count = pool_counts(op, x)
+    sums = pooled(op, x, 0).sum(axis=(3, 4), dtype=np.int64)
+    means = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+    return _clipped(means, tensors[op.output], op.activation)
+
+
+def _max_pool(op: MaxPool2D, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    return _clipped(pooled(op, x, CODE_MIN).max(axis=(3, 4)), tensors[op.output], op.activation)
 
 
 def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
@@ -129,7 +138,7 @@ def _mean(op: Mean, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     multiplier, shift = quantize_multiplier(_scale(tensors, op.inputs[0]) / _scale(tensors, op.output))
     halvings = count.bit_length() - 1
     multiplier, shift = (multiplier << halvings) // count, shift - halvings
-    sums = wrap(x.sum(axis=op.axes, dtype=np.int64) - _zero_point(tensors, op.inputs[0]) * count)
+    sums = wrap(x.sum(axis=op.axes, keepdims=op.keep_dims, dtype=np.int64) - _zero_point(tensors, op.inputs[0]) * count)
     return _output_codes(multiply_by_quantized_multiplier(sums, multiplier, shift), tensors[op.output])
 
 
@@ -171,10 +180,42 @@ def _lookup(op: Op, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     return codes[x.astype(np.int64) - CODE_MIN]
 
 
+def _hard_swish(op: HardSwish, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """In 16 bits: the input in steps of the output's scale, times relu6(x + 3) / 6, saturated at both ends.
+
+    The last product is truncated towards zero, everything else is rounded.
+    """
+    fine = np.float32(1 / 128) * np.float32(_scale(tensors, op.inputs[0]))
+    multiplier, exponent = _short_multiplier(fine / np.float32(_scale(tensors, op.output)))
+    share_multiplier, share_exponent = _short_multiplier(fine / np.float32(3 / 32768))
+    widened = (x.astype(np.int64) - _zero_point(tensors, op.inputs[0])) << 7
+    share = _short(widened << max(share_exponent - 1, 0))
+    share = _short(_short_high_multiply(share, share_multiplier) << (1 if share_exponent > 0 else 0))
+    share = rounding_divide_by_power_of_two(share, max(-share_exponent, 0))
+    product = ((share + (1 << 15)) >> 1) * _short_high_multiply(widened, multiplier)
+    truncated = np.sign(product) * (np.abs(product) >> 15)
+    return _output_codes(rounding_divide_by_power_of_two(truncated, -exponent), tensors[op.output])
+
+
+def _short_multiplier(real: np.float32) -> tuple[int, int]:
+    """A factor of quantize_multiplier with its multiplier in 16 bits."""
+    multiplier, shift = quantize_multiplier(float(real))
+    return min((int(multiplier) + (1 << 15)) >> 16, (1 << 15) - 1), int(shift)
+
+
+def _short_high_multiply(a: np.ndarray, b: int) -> np.ndarray:
+    """The high half of 2ab in 16 bits, rounded half up."""
+    return (a * b + (1 << 14)) >> 15
+
+
+def _short(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, -(1 << 15), (1 << 15) - 1)
+
+
 def _softmax(op: Softmax, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
     """exp of the difference to the row's largest code and the reciprocal of their sum, all in fixed point."""
     difference = x.max(axis=-1, keepdims=True).astype(np.int64) - x
-    exponentials = _softmax_exponentials(_scale(tensors, op.inputs[0]))[difference]
+    exponentials = softmax_exponentials(_scale(tensors, op.inputs[0]))[difference]
     shares = rounding_divide_by_power_of_two(exponentials, SOFTMAX_SUM_BITS)
     fraction, exponent = reciprocal(shares.sum(axis=-1, keepdims=True), SOFTMAX_SUM_BITS)
     scaled = rounding_divide_by_power_of_two(doubling_high_multiply(exponentials, fraction), exponent + 31 - 8)
@@ -182,10 +223,17 @@ def _softmax(op: Softmax, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.nd
 
 
 def _pad(op: Pad, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
-    return pad(x, op.padding, _zero_point(tensors, op.output))
+    return pad(x, op.padding, _zero_point(tensors, op.output), op.channels)
 
 
-def _softmax_exponentials(scale: float) -> np.ndarray:
+def _requantize(op: Quantize, tensors: Mapping[str, Tensor], x: np.ndarray) -> np.ndarray:
+    """Rescaled with double rounding; the ratio of the scales in double precision."""
+    factor = quantize_multiplier(_scale(tensors, op.inputs[0]) / _scale(tensors, op.output))
+    offset = x.astype(np.int64) - _zero_point(tensors, op.inputs[0])
+    return _output_codes(multiply_by_quantized_multiplier(offset, *factor), tensors[op.output])
+
+
+def softmax_exponentials(scale: float) -> np.ndarray:
     """exp(-difference * scale), Q0.31, for differences of 0 to 255 codes; 0 where the kernel skips them."""
     real = min(scale * (1 << (31 - SOFTMAX_DIFFERENCE_BITS)), float((1 << 31) - 1))
     multiplier, shift = quantize_multiplier(real)
@@ -210,12 +258,27 @@ def _output_codes(scaled: np.ndarray, output: Tensor, activation: str = NONE) ->
     """Codes of values in steps of the output's scale, clipped to what its activation lets through."""
     parameters = output.quantization
     assert parameters is not None
-    zero_point = int(parameters.zero_point[0])
-    lowest = CODE_MIN if activation == NONE else max(CODE_MIN, zero_point)
-    highest = CODE_MAX
-    if activation == RELU6:
-        highest = min(CODE_MAX, zero_point + int(_round_half_away(np.float32(6) / parameters.scale[0])))
-    return np.clip(scaled + zero_point, lowest, highest).astype(np.int8)
+    return _clipped(scaled + int(parameters.zero_point[0]), output, activation)
+
+
+def _clipped(codes: np.ndarray, output: Tensor, activation: str) -> np.ndarray:
+    return np.clip(codes, *activation_range(output, activation)).astype(np.int8)
+
+
+def activation_range(output: Tensor, activation: str) -> tuple[int, int]:
+    """The lowest and the highest code that a fused activation lets through."""
+    parameters = output.quantization
+    assert parameters is not None
+
+    def code(value: int) -> int:
+        return int(parameters.zero_point[0]) + int(_round_half_away(np.float32(value) / parameters.scale[0]))
+
+    limits = {NONE: (None, None), RELU: (0, None), RELU6: (0, 6), RELU_N1_TO_1: (-1, 1)}
+    lowest, highest = limits[activation]
+    return (
+        CODE_MIN if lowest is None else max(CODE_MIN, code(lowest)),
+        CODE_MAX if highest is None else min(CODE_MAX, code(highest)),
+    )
 
 
 def _codes(values: np.ndarray) -> np.ndarray:
@@ -255,20 +318,23 @@ INT8_KERNELS: dict[type[Op], Kernel] = {
     DepthwiseConv2D: _depthwise,
     FullyConnected: _dense,
     AveragePool2D: _average_pool,
-    MaxPool2D: max_pool,
+    MaxPool2D: _max_pool,
     Mean: _mean,
     ReduceMax: reduce_max,
     Add: _sum,
     Sub: _sum,
     Mul: _mul,
     Concatenation: concatenation,
-    Slice: slice_channels,
+    Slice: slice_axis,
     Relu: _relu,
     Relu6: _relu,
+    HardSwish: _hard_swish,
     Tanh: _lookup,
     Logistic: _lookup,
     Softmax: _softmax,
     Reshape: reshape,
     Pad: _pad,
+    Transpose: transpose,
+    Quantize: _requantize,
 }
 """One function an operator: (op, tensors by name, codes) to the output's codes."""

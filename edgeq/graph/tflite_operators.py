@@ -69,8 +69,8 @@ def _pool(kind: str, inputs: list[ir.Tensor], result: ir.Tensor, options: Any, w
     _one_of(where, "fused activation", _activation(options, where), [ir.NONE])
     window, stride = (options.FilterHeight(), options.FilterWidth()), (options.StrideH(), options.StrideW())
     if options.Padding() != schema.Padding.VALID:
-        sizes = inputs[0].shape[1:3]
-        if len(sizes) != 2 or min(stride) < 1 or any(map(any, map(tflite_format.same_padding, sizes, window, stride))):
+        shape = inputs[0].shape
+        if len(shape) != 4 or min(stride) < 1 or any(tflite_format.same_paddings(shape, window, stride)):
             raise InputError(f"{where}: pooling with padding: expected windows that lie inside the map")
     return {"AVERAGE_POOL_2D": ir.AveragePool2D, "MAX_POOL_2D": ir.MaxPool2D}[kind](
         (inputs[0].name,), result.name, window, stride
@@ -141,16 +141,14 @@ def _explicit_padding(
         return (0, 0, 0, 0)
     if len(inputs) < 2 or any(len(tensor.shape) != 4 for tensor in inputs[:2]) or min(stride) < 1:
         raise InputError(f"{where}: inputs or strides that are no convolution's")
-    sizes, kernel = inputs[0].shape[1:3], inputs[1].shape[1:3]
-    rows, columns = map(tflite_format.same_padding, sizes, kernel, stride)
-    return (*rows, *columns)
+    return tflite_format.same_paddings(inputs[0].shape, inputs[1].shape[1:3], stride)
 
 
 def _activation(options: Any, where: str) -> str:
     number = options.FusedActivationFunction()
     if number not in _ACTIVATIONS:
         found = tflite_format.name_of(schema.ActivationFunctionType, number)
-        raise InputError(f"{where}: fused activation {found}: expected NONE, RELU or RELU6")
+        raise InputError(f"{where}: fused activation {found}: expected NONE, RELU, RELU6 or RELU_N1_TO_1")
     return _ACTIVATIONS[number]
 
 

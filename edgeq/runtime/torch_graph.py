@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from edgeq.errors import InputError
 from edgeq.graph import ir
+from edgeq.graph.check import check_own
 from edgeq.graph.reference import constant
 
 Function = Callable[..., Tensor]
@@ -27,12 +28,13 @@ class GraphModule(fx.GraphModule):
     Takes (N, components, mels, frames), gives what the graph gives: probabilities (N, classes). `.to(device)`,
     `.half()`, `torch.compile` and CUDA graphs work as on any module, and `.code` shows what runs;
     `.to(memory_format=torch.channels_last)` makes its convolutions run channels last, whatever its input's format.
-    Raises InputError where the graph is quantized.
+    Raises InputError where the graph is quantized, or holds what only .tflite files by others do.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
         if graph.quantized:
             raise InputError(f"{graph.name}: quantized: expected a float graph; torch does not run INT8 graphs")
+        check_own(graph, "a torch module")
         operators = _Operators(graph)
         # Traced, so that strides and shapes are literals in straight code: torch.compile would take attributes that
         # differ between two graphs for variables.
