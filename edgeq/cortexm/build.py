@@ -145,7 +145,7 @@ def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> P
     compiler()
     arguments = [*_FLAGS, f"-mcpu={_PROCESSORS[target.core]}", f"-Wl,--entry={roots[-1]}", f"-Wl,-T,{_SCRIPT}"]
     runtime = (SUPPORT / _RUNTIME).read_text(encoding="utf-8")
-    inputs = {**files, _RUNTIME: runtime, _SCRIPT: _script(target, roots)}
+    inputs = {**files, _RUNTIME: runtime, _SCRIPT: linker_script(target, roots)}
 
     def make(elf: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="edgeq-") as name:
@@ -196,7 +196,8 @@ def _told(sources: Sources, function: str) -> str:
     return f"{layer.kind} {layer.output!r}"
 
 
-def _script(target: Target, roots: Sequence[str]) -> str:
+def linker_script(target: Target, roots: Sequence[str]) -> str:
+    """The script for the target, which keeps the functions and variables called roots."""
     values = {
         "FLASH_ORIGIN": hex(target.flash.origin),
         "FLASH_BYTES": target.flash.bytes,
