@@ -23,13 +23,17 @@ _RESERVED = {"input", "run", "labels", "arena"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator's part in the C: function is its name there, empty where nothing is computed; sizes in bytes."""
+    """One operator's part in the C: function is its name there, empty where nothing is computed; sizes in bytes.
+
+    alive: what of the arena it needs at once, with all that waits there for later operators.
+    """
 
     function: str
     kind: str
     output: str
     constants: int
     scratch: int
+    alive: int
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
     codes = [_code(op, graph, function) for op, function in zip(graph.ops, functions, strict=True)]
     places = _Places(graph, codes)
     layers = tuple(
-        Layer(function if code.body else "", op.kind, op.output, sum(a.bytes for a in code.constants), code.scratch)
-        for op, function, code in zip(graph.ops, functions, codes, strict=True)
+        Layer(
+            function if code.body else "", op.kind, op.output, sum(a.bytes for a in code.constants), code.scratch, alive
+        )
+        for op, function, code, alive in zip(graph.ops, functions, codes, places.alive, strict=True)
     )
     constants = _distinct(code.constants for code in codes)
     files = {
@@ -121,12 +127,12 @@ class _Places:
             over[op.output] = tuple(dict.fromkeys(root for root in roots if last[root] == step))
             if code.scratch:
                 buffers.append(plan.Buffer(_scratch(op), code.scratch, step, step))
-        self.plan = plan.plan(
-            [
-                plan.Buffer(buffer.name, buffer.bytes, buffer.first, buffer.last, over.get(buffer.name, ()))
-                for buffer in buffers
-            ]
-        )
+        buffers = [
+            plan.Buffer(buffer.name, buffer.bytes, buffer.first, buffer.last, over.get(buffer.name, ()))
+            for buffer in buffers
+        ]
+        self.plan = plan.plan(buffers)
+        self.alive = [plan.alive(buffers, step) for step in range(len(graph.ops))]
 
     def offset(self, tensor: str) -> int:
         return self.plan.offsets[self._roots[tensor]]

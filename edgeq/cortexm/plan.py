@@ -55,7 +55,7 @@ def plan(buffers: Sequence[Buffer]) -> Plan:
 
 def _orders(buffers: Sequence[Buffer]) -> Iterable[list[Buffer]]:
     """The orders that usually are best, then shuffled neighbours of the first."""
-    crowding = [_alive(buffers, step) for step in range(max((buffer.last for buffer in buffers), default=0) + 1)]
+    crowding = [alive(buffers, step) for step in range(max((buffer.last for buffer in buffers), default=0) + 1)]
     yield sorted(buffers, key=lambda buffer: (-buffer.bytes, buffer.first))
     yield sorted(buffers, key=lambda buffer: (buffer.first, -buffer.bytes))
     yield sorted(buffers, key=lambda buffer: (-buffer.bytes * (buffer.last - buffer.first + 1), buffer.first))
@@ -95,10 +95,10 @@ def _may_share(one: Buffer, other: Buffer) -> bool:
 
 
 def _lower_bound(buffers: Sequence[Buffer]) -> int:
-    return max((_alive(buffers, step) for step in {buffer.first for buffer in buffers}), default=0)
+    return max((alive(buffers, step) for step in {buffer.first for buffer in buffers}), default=0)
 
 
-def _alive(buffers: Sequence[Buffer], step: int) -> int:
+def alive(buffers: Sequence[Buffer], step: int) -> int:
     """Bytes that a step needs: all that is alive, less what the largest overwriting saves."""
     alive = {buffer.name: buffer for buffer in buffers if buffer.first <= step <= buffer.last}
     saved = (
