@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edgeq"
 
 FLOORS = (
     ("errors", "atomic", "quiet", "machine", "progress", "batches"),
-    ("audio", "nets", "graph", "budget"),
-    ("lowering", "corpora", "cortexm", "manifest", "decision", "goldens"),
+    ("audio", "nets", "graph", "budget", "decision"),
+    ("lowering", "corpora", "cortexm", "manifest", "goldens"),
     ("bundle",),
     ("zoo", "training", "runtime", "fresh"),
     ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),
