@@ -253,8 +253,8 @@ def _source(
     calls = []
     for op, (function, code) in zip(graph.ops, layers, strict=True):
         if code.body:
-            parts.append(_function(graph, prefix, op, function, code, places))
-            calls.append(f"  {function}();\n")
+            parts.append(_function(graph, op, function, code))
+            calls.append(_call(graph, prefix, op, function, code, places))
     if labels:
         words = ",\n  ".join(_string(label) for label in labels)
         parts.append(f"const char *const {prefix}_labels[{upper}_CLASSES] = {{\n  {words}\n}};")
@@ -266,19 +266,21 @@ def _source(
     return "\n\n".join(parts) + "\n"
 
 
-def _function(graph: ir.Graph, prefix: str, op: ir.Op, function: str, code: Code, places: _Places) -> str:
-    lines = [
-        f"const int8_t *const x{number} = {prefix}_arena + {places.offset(tensor)};"
-        for number, tensor in enumerate(activations(op, graph))
-    ]
-    lines.append(f"int8_t *const y = {prefix}_arena + {places.offset(op.output)};")
-    if code.scratch:
-        lines.append(f"int8_t *const scratch = {prefix}_arena + {places.scratch(op)};")
-    lines += code.body.strip("\n").split("\n")
+def _function(graph: ir.Graph, op: ir.Op, function: str, code: Code) -> str:
     shapes = [" x ".join(map(str, graph.tensors[name].shape[1:])) for name in (*activations(op, graph), op.output)]
-    body = "".join(f"  {line}\n" if line else "\n" for line in lines)
+    parameters = [f"const int8_t *x{number}" for number in range(len(shapes) - 1)] + ["int8_t *y"]
+    if code.scratch:
+        parameters.append("int8_t *scratch")
+    body = "".join(f"  {line}\n" if line else "\n" for line in code.body.strip("\n").split("\n"))
     told = f"/* {op.kind}: {', '.join(shapes[:-1])} to {shapes[-1]} */"
-    return f"{told}\nstatic EDGEQ_NOINLINE void {function}(void)\n{{\n{body}}}"
+    return f"{told}\nstatic EDGEQ_NOINLINE void {function}({', '.join(parameters)})\n{{\n{body}}}"
+
+
+def _call(graph: ir.Graph, prefix: str, op: ir.Op, function: str, code: Code, places: _Places) -> str:
+    offsets = [places.offset(tensor) for tensor in (*activations(op, graph), op.output)]
+    if code.scratch:
+        offsets.append(places.scratch(op))
+    return f"  {function}({', '.join(f'{prefix}_arena + {offset}' for offset in offsets)});\n"
 
 
 def _float(value: float) -> str:

@@ -9,7 +9,12 @@
 #if defined(__GNUC__)
 /* Shapes are literal where a kernel is called: inlined, the compiler makes of it the code for that one layer. */
 #define EDGEQ_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
 #define EDGEQ_NOINLINE __attribute__((noinline))
+#else
+/* GCC 12 at -O2 leaves out the call of a layer once it knows which places of the arena it is called with. */
+#define EDGEQ_NOINLINE __attribute__((noipa))
+#endif
 #define EDGEQ_ALIGNED(bytes) __attribute__((aligned(bytes)))
 /* The builtins are expanded in place where the size is small and known, -ffreestanding or not. */
 #define edgeq_copy(to, from, bytes) ((void)__builtin_memcpy((to), (from), (size_t)(bytes)))
