@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeq.graph.ir import Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mul, Op
 
 
@@ -25,7 +23,7 @@ def layers(graph: Graph) -> list[Layer]:
     """The cost of every operator, in execution order.
 
     MACs: Cin * Cout * kernel area * output area for convolutions, Cout * kernel area * output area for depthwise ones,
-    in * out for dense layers, none for pooling, activations, sums and reductions. Parameters: weights and biases.
+    in * out for dense layers, for each row of their input, none for pooling, activations, sums and reductions. Parameters: weights and biases.
     """
     return [
         Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))
@@ -48,6 +46,6 @@ def _parameters(graph: Graph, op: Op) -> int:
 def _macs(graph: Graph, op: Op) -> int:
     if not isinstance(op, Conv2D | DepthwiseConv2D | FullyConnected):
         return 0
-    weight = int(np.prod(graph.tensors[op.inputs[1]].shape))
-    _, *area, _ = graph.tensors[op.output].shape
-    return weight if isinstance(op, FullyConnected) else weight * int(np.prod(area))
+    weight = math.prod(graph.tensors[op.inputs[1]].shape)
+    _, *places, _ = graph.tensors[op.output].shape
+    return weight * math.prod(places)
