@@ -23,7 +23,8 @@ def layers(graph: Graph) -> list[Layer]:
     """The cost of every operator, in execution order.
 
     MACs: Cin * Cout * kernel area * output area for convolutions, Cout * kernel area * output area for depthwise ones,
-    in * out for dense layers, for each row of their input, none for pooling, activations, sums and reductions. Parameters: weights and biases.
+    in * out for each row of a dense layer, none for pooling, activations, sums and reductions. Parameters: weights and
+    biases.
     """
     return [
         Layer(op.output, op.kind, graph.tensors[op.output].shape, _parameters(graph, op), _macs(graph, op))
