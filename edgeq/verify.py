@@ -24,6 +24,7 @@ from edgeq.goldens import Goldens
 from edgeq.graph import cost, fidelity, from_tflite, model_file
 from edgeq.graph.ir import Graph
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
+from edgeq.nets.spec import EnsembleSpec
 from edgeq.progress import Advance, progress
 from edgeq.runtime import Runtime, embedded
 
@@ -37,7 +38,8 @@ INT8_NOTED_ERROR = 0.25
 """Difference of INT8 probabilities from float ones above which a report warns: answers agree, but barely."""
 
 LOGIT_SQNR_DB = 25.0
-"""Least logit SQNR of INT8 stages of a network that is undecided: random weights, or hardly trained."""
+"""Least logit SQNR of INT8 stages of a network that is undecided: random weights, hardly trained, or an ensemble whose
+members disagree."""
 
 LAYER_MACS = 200_000_000_000
 """MACs after which the table of layers has seen enough goldens: NumPy computes it, in a minute or less."""
@@ -146,7 +148,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         stages = [_on_goldens(opened, name, expected, inputs, advance) for name in names]
     if expected.gate != goldens.TOP1:
         notes.append(
-            "the network is undecided (random weights, or hardly trained): top-1 agreement says nothing, "
+            f"the network is undecided ({_why_undecided(opened)}): top-1 agreement says nothing, "
             "INT8 is judged by logit SQNR"
         )
     if any(stage.name.endswith("int8") and stage.max_abs_error > INT8_NOTED_ERROR for stage in stages):
@@ -157,6 +159,12 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
         notes += more
     layers, more = _layers(opened, inputs)
     return Report(opened.name, tuple(stages), layers, (*notes, *more))
+
+
+def _why_undecided(opened: Bundle) -> str:
+    if isinstance(opened.architecture, EnsembleSpec):
+        return "its members are, or disagree about synthetic sounds"
+    return "random weights, or hardly trained"
 
 
 def _inputs(expected: Goldens, opened: Bundle, advance: Advance) -> np.ndarray:

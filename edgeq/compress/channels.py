@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.nn import functional
 
 from edgeq.errors import InputError
 from edgeq.lowering.trace import trace
 from edgeq.nets import registry
+from edgeq.nets.ensemble import CHANNELWISE, CHANNELWISE_FUNCTIONS, CHANNELWISE_METHODS
 from edgeq.nets.panns import MelBatchNorm
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear
 from edgeq.nets.spec import ArchitectureSpec
@@ -172,27 +172,18 @@ class _Walk:
 
 Rule = Callable[[_Walk, fx.Node], np.ndarray]
 
-_KEEPING = (
-    nn.AvgPool2d, nn.MaxPool2d, nn.ReLU, nn.ReLU6, nn.Tanh, nn.Dropout, nn.Dropout2d, nn.Identity, MelBatchNorm,
-)  # fmt: skip
-
 MODULES: dict[type[nn.Module], Rule] = {
     nn.Conv2d: _Walk.weighted,
     QuaternionConv2d: _Walk.weighted,
     nn.Linear: _Walk.weighted,
     QuaternionLinear: _Walk.weighted,
+    **dict.fromkeys((*CHANNELWISE, MelBatchNorm), _Walk.keep),
     nn.BatchNorm2d: _Walk.norm,
     nn.Flatten: _Walk.flatten,
-    **dict.fromkeys(_KEEPING, _Walk.keep),
 }
 
-_KEEPING_FUNCTIONS = (
-    torch.relu, functional.relu, functional.relu6, torch.tanh, functional.tanh, functional.avg_pool2d,
-    functional.max_pool2d, functional.dropout, functional.dropout2d,
-)  # fmt: skip
-
 FUNCTIONS: dict[Any, Rule] = {
-    **dict.fromkeys(_KEEPING_FUNCTIONS, _Walk.keep),
+    **dict.fromkeys(CHANNELWISE_FUNCTIONS, _Walk.keep),
     **dict.fromkeys((torch.mean, torch.amax), _Walk.reduce),
     **dict.fromkeys((torch.add, operator.add, operator.iadd), _Walk.combine),
     torch.cat: _Walk.join,
@@ -200,7 +191,7 @@ FUNCTIONS: dict[Any, Rule] = {
 }
 
 METHODS: dict[Any, Rule] = {
-    **dict.fromkeys(("relu", "tanh"), _Walk.keep),
+    **dict.fromkeys(CHANNELWISE_METHODS, _Walk.keep),
     **dict.fromkeys(("mean", "amax"), _Walk.reduce),
     "add": _Walk.combine,
     "flatten": _Walk.flatten,

@@ -31,6 +31,7 @@ def lower(network: nn.Module, spec: NetworkSpec) -> ir.Graph:
     """
     traced = trace(network, spec.family)
     _remove_dropout(traced)
+    traced.graph.eliminate_dead_code()  # maps that a member of an ensemble was lent, and has no use for
     components, mels, frames = spec.input_shape
     graph = Building()
     for node in traced.graph.nodes:
