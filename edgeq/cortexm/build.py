@@ -165,16 +165,15 @@ def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> P
 
 def _excess(elf: Path, sources: Sources, target: Target) -> str:
     """By how many bytes a file linked with plenty of memory is too large, and where most of them are."""
-    found = sizes(elf)
+    at = {symbol.name: symbol.address for symbol in symbols(elf)}
+    flash = at["data_stored"] + at["data_ends"] - at["data_begins"] - target.flash.origin
+    ram = at["stack_limit"] + STACK_BYTES - target.ram.origin
     parts = []
-    for memory, needed, limit in (
-        ("flash", found.flash, target.flash.bytes),
-        ("RAM", found.ram + STACK_BYTES, target.ram.bytes),
-    ):
+    for memory, needed, limit in (("flash", flash, target.flash.bytes), ("RAM", ram, target.ram.bytes)):
         if needed > limit:
             most = _largest_in_flash(elf, sources) if memory == "flash" else _largest_in_ram(sources)
-            parts.append(f"{needed - limit:,} bytes of {memory} too many, {needed:,} of {limit:,}; {most}")
-    return "; ".join(parts)
+            parts.append(f"{needed - limit:,} bytes of {memory} too many ({needed:,} of {limit:,}; {most})")
+    return ", and ".join(parts)
 
 
 def _largest_in_flash(elf: Path, sources: Sources) -> str:
@@ -184,16 +183,13 @@ def _largest_in_flash(elf: Path, sources: Sources) -> str:
         if owners:
             held[max(owners, key=len)] += symbol.bytes
     name = max(held, key=lambda name: held[name])
-    return f"{_told(sources, name)} holds {held[name]:,} of them"
+    layer = next(layer for layer in sources.layers if layer.function == name)
+    return f"{layer.kind} {layer.output!r} holds most, {held[name]:,}"
 
 
 def _largest_in_ram(sources: Sources) -> str:
-    return f"the arena has {sources.arena_bytes:,}"
-
-
-def _told(sources: Sources, function: str) -> str:
-    layer = next(layer for layer in sources.layers if layer.function == function)
-    return f"{layer.kind} {layer.output!r}"
+    layer = max(sources.layers, key=lambda layer: layer.alive)
+    return f"{layer.kind} {layer.output!r} needs most, {layer.alive:,} of the arena's {sources.arena_bytes:,}"
 
 
 def linker_script(target: Target, roots: Sequence[str]) -> str:
