@@ -39,6 +39,23 @@ EDGEQ_INLINE void edgeq_convolution_portable(edgeq_map map, const int8_t *x, con
 
 #if defined(EDGEQ_DSP)
 
+/* Four outputs of all filters, whatever their parameters. */
+EDGEQ_INLINE void edgeq_block_exact(edgeq_map map, const int8_t *weights, const uint32_t *pixels,
+                                    const int32_t *parameters, int32_t steps, int8_t *y)
+{
+  for (int32_t filter = 0; filter < map.filters; filter += 2, parameters += 2 * EDGEQ_PARAMETERS) {
+    int32_t sums[2][4];
+    edgeq_block_sums(&weights, pixels, steps, sums);
+    for (int32_t pixel = 0; pixel < 4; pixel++) {
+      int8_t *to = y + pixel * map.filters + filter;
+      to[0] = edgeq_code(map, (uint32_t)sums[0][pixel], parameters);
+      if (filter + 1 < map.filters) {
+        to[1] = edgeq_code(map, (uint32_t)sums[1][pixel], parameters + EDGEQ_PARAMETERS);
+      }
+    }
+  }
+}
+
 /* The patch of an output as pairs, four words apart. */
 EDGEQ_INLINE void edgeq_patch_pairs(edgeq_map map, const int8_t *x, int32_t row, int32_t column, int8_t *patch,
                                     uint32_t *pairs)
@@ -77,38 +94,37 @@ EDGEQ_INLINE void edgeq_patch_pairs(edgeq_map map, const int8_t *x, int32_t row,
   }
 }
 
-/* Four outputs at a time, wherever they lie; the last four may have been computed before.
-   scratch: 16 bytes a step, and the patch where channels are no multiple of 4. */
+/* Four outputs at a time, wherever they lie. scratch: 16 bytes a step; then, where channels are no multiple of 4, the
+   patch; then, where outputs are none, 4 codes a filter. */
 EDGEQ_INLINE void edgeq_convolution_dsp(edgeq_map map, const int8_t *x, const int8_t *weights,
                                         const int32_t *parameters, int8_t *scratch, int8_t *y)
 {
   const int32_t codes = map.kernel_height * map.kernel_width * map.channels, steps = edgeq_steps(codes);
-  const int32_t outputs = map.out_height * map.out_width, last = outputs > 4 ? outputs - 4 : 0;
-  const int32_t places[4] = {0, (outputs > 1 ? 1 : outputs - 1) * map.filters,
-                             (outputs > 2 ? 2 : outputs - 1) * map.filters,
-                             (outputs > 3 ? 3 : outputs - 1) * map.filters};
+  const int32_t outputs = map.out_height * map.out_width;
   uint32_t *pixels = (uint32_t *)(void *)scratch;
-  int8_t *patch = scratch + steps * 16;
-  for (int32_t start = 0; start < outputs; start += 4) {
-    const int32_t first = start < last ? start : last;
-    int32_t row = first / map.out_width, column = first % map.out_width;
-    for (int32_t pixel = 0; pixel < 4; pixel++) {
+  int8_t *patch = scratch + steps * 16, *rest = patch + (map.channels % 4 ? (codes + 3) / 4 * 4 : 0);
+  int32_t row = 0, column = 0;
+  for (int32_t left = outputs; left > 0; left -= 4) {
+    int8_t *to = left < 4 ? rest : y + (outputs - left) * map.filters;
+    for (int32_t pixel = 0; pixel < 4 && pixel < left; pixel++) {
       edgeq_patch_pairs(map, x, row, column, patch, pixels + pixel);
       if (++column == map.out_width) {
         column = 0;
-        row += row + 1 < map.out_height;
+        row++;
       }
     }
-    int8_t *to = y + first * map.filters;
-    for (int32_t filter = 0; filter < map.filters; filter += 2, to += 2) {
-      int32_t sums[8];
-      const int32_t *own = parameters + filter * EDGEQ_PARAMETERS;
-      edgeq_dot_2x4(weights + filter * steps * 2, pixels, sums, (uint32_t)steps);
-      edgeq_four_codes(map, sums, own, places, to);
-      if (filter + 1 < map.filters) {
-        edgeq_four_codes(map, sums + 4, own + EDGEQ_PARAMETERS, places, to + 1);
-      }
+    if (map.quick) {
+      const edgeq_block block = {weights, pixels, parameters, to, map.filters, map.filters, 2 * map.zero_point + 1, steps};
+      edgeq_block_codes(&block);
+    } else {
+      edgeq_block_exact(map, weights, pixels, parameters, steps, to);
     }
+    if (left < 4) {
+      edgeq_copy(y + (outputs - left) * map.filters, rest, left * map.filters);
+    }
+  }
+  if (map.quick) {
+    edgeq_limit(map, y);
   }
 }
 

@@ -25,6 +25,9 @@ EDGEQ_INLINE uint32_t edgeq_load4(const int8_t *bytes)
 
 #if defined(EDGEQ_DSP_ASSEMBLY)
 
+/* The compiler forgets what it knows of a pointer. It addresses each byte of the arena by itself otherwise. */
+#define EDGEQ_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
 #define EDGEQ_INSTRUCTION2(name, text)                                        \
   EDGEQ_INLINE uint32_t name(uint32_t a, uint32_t b)                          \
   {                                                                           \
@@ -91,6 +94,8 @@ EDGEQ_INLINE int32_t edgeq_smlatt(uint32_t a, uint32_t b, int32_t sum)
 
 #else
 
+#define EDGEQ_OPAQUE(pointer) ((void)(pointer))
+
 EDGEQ_INLINE int32_t edgeq_low(uint32_t word)
 {
   return (int16_t)(word & 0xffff);
@@ -147,12 +152,5 @@ EDGEQ_INLINE int32_t edgeq_smlatt(uint32_t a, uint32_t b, int32_t sum)
 }
 
 #endif
-/* Limited to what an activation lets through, where low and high are known when this is compiled. */
-EDGEQ_INLINE int32_t edgeq_limit(int32_t value, int32_t low, int32_t high)
-{
-  const int32_t code = edgeq_ssat8(value);
-  return low == -128 && high == 127 ? code : edgeq_clamp(code, low, high);
-}
-
 #endif
 #endif

@@ -3,11 +3,10 @@
 #ifndef EDGEQ_MAP_H
 #define EDGEQ_MAP_H
 
-#include "dsp.h"
 #include "requantize.h"
 
 /* dilation: how many rows (down) and columns (right) the taps of a kernel are apart. above, left: rows and columns of padding before the map, which hold zero_point_in, the code of 0.
-   quick: 1 where every sum is below 2^30 in size and every factor from 2^-21 to below 1/2. */
+   quick: 1 where edgeq_quick_code is right for every filter. */
 typedef struct {
   int32_t height, width, channels;
   int32_t kernel_height, kernel_width, stride_down, stride_right, dilation_down, dilation_right, above, left;
@@ -15,9 +14,6 @@ typedef struct {
   int32_t zero_point_in, zero_point, low, high;
   int32_t quick;
 } edgeq_map;
-
-/* The parameters of a filter: bias, less what the input's zero point adds to every sum; multiplier and shift. */
-enum { EDGEQ_BIAS, EDGEQ_MULTIPLIER, EDGEQ_SHIFT, EDGEQ_PARAMETERS };
 
 EDGEQ_INLINE int8_t edgeq_code(edgeq_map map, uint32_t products, const int32_t *parameters)
 {
@@ -60,33 +56,14 @@ EDGEQ_INLINE void edgeq_patch(edgeq_map map, const int8_t *x, int32_t row, int32
   }
 }
 
-#if defined(EDGEQ_DSP)
-
-/* Four sums of a filter to codes at y and at three places behind it. */
-EDGEQ_INLINE void edgeq_four_codes(edgeq_map map, const int32_t *sums, const int32_t *parameters, const int32_t *places,
-                                   int8_t *y)
+/* Codes that kernels limited to int8 alone, limited to what an activation lets through. */
+EDGEQ_INLINE void edgeq_limit(edgeq_map map, int8_t *y)
 {
-  if (!map.quick) {
-    for (int32_t i = 0; i < 4; i++) {
-      y[places[i]] = edgeq_code(map, (uint32_t)sums[i], parameters);
+  if (map.low > -128 || map.high < 127) {
+    for (int32_t n = map.out_height * map.out_width * map.filters; n > 0; n--, y++) {
+      *y = (int8_t)edgeq_clamp(*y, map.low, map.high);
     }
-    return;
   }
-  const uint32_t bias = (uint32_t)parameters[EDGEQ_BIAS];
-  const int32_t right = -parameters[EDGEQ_SHIFT], multiplier = parameters[EDGEQ_MULTIPLIER];
-  const int32_t rounding = (1 << (right - 1)) + (int32_t)((uint32_t)map.zero_point << right);
-#define EDGEQ_QUICK_CODE(i)                                                                       \
-  do {                                                                                            \
-    int32_t value = edgeq_smmulr((int32_t)(2 * ((uint32_t)sums[i] + bias)), multiplier);          \
-    value = (value + (value >> 31) + rounding) >> right;                                          \
-    y[places[i]] = (int8_t)edgeq_limit(value, map.low, map.high);                                 \
-  } while (0)
-  EDGEQ_QUICK_CODE(0);
-  EDGEQ_QUICK_CODE(1);
-  EDGEQ_QUICK_CODE(2);
-  EDGEQ_QUICK_CODE(3);
 }
-
-#endif
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef EDGEQ_REQUANTIZE_H
 #define EDGEQ_REQUANTIZE_H
 
-#include "edgeq.h"
+#include "dsp.h"
 
 /* sum * multiplier * 2^(shift - 31), multiplier of 0 or 2^30 to 2^31 - 1: rounded to integers twice, half up after the
    multiplication, then half away from zero after the right shift. A left shift loses what it shifts out, as there. */
@@ -17,6 +17,24 @@ EDGEQ_INLINE int32_t edgeq_rescale(int32_t sum, int32_t multiplier, int32_t shif
   }
   return (int32_t)((product + (product >> 63) + ((int64_t)1 << (right - 1))) >> right);
 }
+
+/* The parameters of a filter: bias, less what the input's zero point adds to every sum; multiplier and shift. */
+enum { EDGEQ_BIAS, EDGEQ_MULTIPLIER, EDGEQ_SHIFT, EDGEQ_PARAMETERS };
+
+#if defined(EDGEQ_DSP)
+
+/* The same in 32 bits, and the zero point added: for sums that are below 2^30 in size with their bias, and shifts from
+   -21 to -1. Limited to int8. */
+EDGEQ_INLINE int32_t edgeq_quick_code(int32_t products, const int32_t *parameters, int32_t twice_zero_point_and_one)
+{
+  const int32_t right = -parameters[EDGEQ_SHIFT];
+  const int32_t rounding = (int32_t)((uint32_t)twice_zero_point_and_one << right) >> 1;
+  const uint32_t sum = (uint32_t)products + (uint32_t)parameters[EDGEQ_BIAS];
+  const int32_t value = edgeq_smmulr((int32_t)(2 * sum), parameters[EDGEQ_MULTIPLIER]);
+  return edgeq_ssat8((value + (value >> 31) + rounding) >> right);
+}
+
+#endif
 
 /* sum * factor * 2^(-22 - shift), rounded once, half away from zero. factor = high * 2^22 + low, high below 2^31 and low
    below 2^22, as many bits as a double has; shift is 1 to 63. */

@@ -9,9 +9,6 @@ from edgeq.cortexm.ops.code import Code, activation_limits, zero_point
 from edgeq.cortexm.ops.sums import Rescaling, in_pairs, rescaling
 from edgeq.graph import ir
 
-_SCRATCH_STEP = 16
-"""Bytes of a pair of codes of four pixels, widened."""
-
 
 def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     """Patches of the input, by pairs of codes, times all filters."""
@@ -19,8 +16,7 @@ def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     weight = graph.tensors[op.inputs[1]].data
     assert weight is not None
     scaling = rescaling(op, graph)
-    codes = math.prod(weight.shape[1:])
-    pairs = in_pairs(weight.reshape(len(weight), codes))
+    pairs = in_pairs(weight.reshape(len(weight), math.prod(weight.shape[1:])))
     constants = (
         array("int8_t", f"{name}_weights", pairs, align=4),
         array("int32_t", f"{name}_parameters", scaling.parameters),
@@ -30,7 +26,8 @@ def convolution(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         f"                  x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
         ("convolution.h",),
-        scratch=_SCRATCH_STEP * pairs.shape[1] + (codes + 3) // 4 * 4 * (weight.shape[3] % 4 > 0),
+        scratch=_scratch(op, graph),
+        in_place=(0,) if _in_place(op, graph) else (),
     )
 
 
@@ -41,14 +38,30 @@ def map_literal(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph, scaling: Re
     _, out_height, out_width, _ = graph.tensors[op.output].shape
     low, high = activation_limits(graph, op)
     fields = {
-        "height": height, "width": width, "channels": channels, "kernel_height": kernel_height,
-        "kernel_width": kernel_width, "stride_down": op.stride[0], "stride_right": op.stride[1],
-        "dilation_down": op.dilation[0],
-        "dilation_right": op.dilation[1], "above": op.padding[0], "left": op.padding[2], "out_height": out_height, "out_width": out_width,
-        "filters": filters, "zero_point_in": zero_point(graph, op.inputs[0]),
-        "zero_point": zero_point(graph, op.output), "low": low, "high": high, "quick": int(scaling.quick),
+        "height": height, "width": width, "channels": channels,
+        "kernel_height": kernel_height, "kernel_width": kernel_width,
+        "stride_down": op.stride[0], "stride_right": op.stride[1],
+        "dilation_down": op.dilation[0], "dilation_right": op.dilation[1],
+        "above": op.padding[0], "left": op.padding[2],
+        "out_height": out_height, "out_width": out_width, "filters": filters,
+        "zero_point_in": zero_point(graph, op.inputs[0]), "zero_point": zero_point(graph, op.output),
+        "low": low, "high": high, "quick": int(scaling.quick),
     }  # fmt: skip
     return literal("edgeq_map", fields)
+
+
+def _scratch(op: ir.Conv2D, graph: ir.Graph) -> int:
+    """As edgeq_convolution_dsp says; the portable form takes a patch, which is less."""
+    filters, height, width, channels = graph.tensors[op.inputs[1]].shape
+    groups = (height * width * channels + 3) // 4
+    outputs = math.prod(graph.tensors[op.output].shape[1:3])
+    return 32 * groups + 4 * groups * (channels % 4 > 0) + 4 * filters * (outputs % 4 > 0)
+
+
+def _in_place(op: ir.Conv2D, graph: ir.Graph) -> bool:
+    """Whether outputs lie only where inputs did that are no longer needed: pixel by pixel, none of them larger."""
+    filters, height, width, channels = graph.tensors[op.inputs[1]].shape
+    return (height, width) == (1, 1) and not any(op.padding) and filters <= channels
 
 
 def literal(ctype: str, fields: dict[str, int]) -> str:

@@ -20,8 +20,8 @@ def dense(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     factors = factors_once(op, graph)
     low, high = activation_limits(graph, op)
     fields = {
-        "rows": math.prod(graph.tensors[op.output].shape[:-1]), "inputs": weight.shape[1], "outputs": weight.shape[0], "zero_point": zero_point(graph, op.output),
-        "low": low, "high": high, "per_output": int(len(factors) > 1),
+        "rows": math.prod(graph.tensors[op.output].shape[:-1]), "inputs": weight.shape[1], "outputs": weight.shape[0],
+        "zero_point": zero_point(graph, op.output), "low": low, "high": high, "per_output": int(len(factors) > 1),
     }  # fmt: skip
     constants = (
         array("int8_t", f"{name}_weights", in_pairs(weight), align=4),
