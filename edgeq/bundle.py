@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ EXPORTS = {
     "onnx-int8": "{name}.int8.onnx",
     "tflite": "{name}.tflite",
     "tflite-int8": "{name}.int8.tflite",
+    "c-int8": "c",
 }
-"""Stage of an exported file, and what the file is called."""
+"""Stage of an exported file, and what the file is called; of C, the folder of its files."""
 
 Ranges = Mapping[str, tuple[float, float]]
-Content = bytes | Callable[[], bytes]
+Content = bytes | Callable[[], bytes | Mapping[str, bytes]]
 
 _FIELDS = {
     "format": int, "name": str, "licence": str, "labels": list, "architecture": dict, "frontend": dict,
@@ -48,7 +49,7 @@ class Bundle:
     """An opened bundle: its manifest, and its files as far as they are asked for.
 
     labels: one a class, in the order of the outputs. provenance, metrics: whatever training wrote. exports: stage to
-    path inside the folder. files: path inside the folder to what it has to hold.
+    path inside the folder, of a file, or of a folder of files. files: path inside the folder to what it has to hold.
     """
 
     folder: Path
@@ -98,6 +99,11 @@ class Bundle:
             there = ", ".join(self.exports) or "none"
             raise InputError(f"{self.folder}: has no {stage} export (it has: {there}); run: edgeq export {self.folder}")
         return self.exports[stage]
+
+    def exported_files(self, stage: str) -> list[str]:
+        """Paths of all files of a stage: one, or those in its folder. Raises InputError as `exported`."""
+        path = self.exported(stage)
+        return [path] if path in self.files else sorted(name for name in self.files if name.startswith(f"{path}/"))
 
     def export(self, stage: str) -> bytes:
         """Content of the exported file of a stage. Raises InputError as `exported` and `file`."""
@@ -184,7 +190,8 @@ def write(
     """Write a bundle beside its place, then put it there; equal arguments give equal bytes.
 
     weights: the torch state dict without counters, all float32. exports: stage to content, or to what makes it, which
-    is called as the file is written: then one file at a time is held. lowering: the table by which layers of the
+    is called as the file is written: then one file at a time is held; of a folder it makes the content of each file by
+    name. lowering: the table by which layers of the
     exports got their form, see export.choice. gate: called with the finished bundle before it takes its place; whatever
     it raises leaves `folder` as it was. Files in `folder` that no bundle wrote (a recipe, a card) are kept.
     Raises InputError where a part is not valid or `folder` holds something else; OSError as the disk does.
@@ -217,8 +224,12 @@ def write(
     kept = _kept(folder)
     with atomic.folder(folder) as beside:
         for entry in kept:
-            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, beside / entry.name)
-        files = {path: _written(beside / path, content) for path, content in contents.items()}
+            place = beside / entry.relative_to(folder)
+            place.parent.mkdir(exist_ok=True, parents=True)
+            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, place)
+        files: dict[str, Any] = {}
+        for path, content in contents.items():
+            files |= _written(beside, path, content)
         contents.clear()
         (beside / MANIFEST).write_bytes(manifest.dump({**description, "files": files}))
         written = read(beside)
@@ -227,11 +238,17 @@ def write(
     return read(folder)
 
 
-def _written(place: Path, content: Content) -> dict[str, Any]:
-    """Write a file; what the manifest has to say of it."""
-    data = content() if callable(content) else content
-    place.write_bytes(data)
-    return asdict(FileRecord(hashlib.sha256(data).hexdigest(), len(data)))
+def _written(folder: Path, path: str, content: Content) -> dict[str, Any]:
+    """Write a file, or a folder of them; what the manifest has to say of each."""
+    made = content() if callable(content) else content
+    records = {}
+    for name, data in made.items() if isinstance(made, Mapping) else [("", made)]:
+        place = folder / path / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        listed = place.relative_to(folder).as_posix()
+        records[listed] = asdict(FileRecord(hashlib.sha256(data).hexdigest(), len(data)))
+    return records
 
 
 def copy(
@@ -289,7 +306,8 @@ def _from_json(folder: Path, fields: Any) -> Bundle:
     if WEIGHTS not in files:
         raise InputError(f"lists no {WEIGHTS}; write the bundle again")
     for stage, path in fields["exports"].items():
-        if stage not in EXPORTS or not isinstance(path, str) or path not in files:
+        known = stage in EXPORTS and isinstance(path, str)
+        if not known or not any(name == path or name.startswith(f"{path}/") for name in files):
             raise InputError(f"export {stage!r}: {path!r}: expected one of {', '.join(EXPORTS)} and a listed file")
     return Bundle(
         folder=folder,
@@ -343,4 +361,13 @@ def _kept(folder: Path) -> list[Path]:
             listed |= set(read(folder).files)
         except InputError as error:
             raise InputError(f"{folder}: holds a damaged bundle ({error}); remove it, or choose another") from error
-    return [path for path in entries if path.name not in listed]
+    return list(_unlisted(folder, folder, listed))
+
+
+def _unlisted(folder: Path, inside: Path, listed: set[str]) -> Iterator[Path]:
+    for path in inside.iterdir():
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and any(other.startswith(f"{name}/") for other in listed):
+            yield from _unlisted(folder, path, listed)
+        elif name not in listed:
+            yield path
