@@ -16,6 +16,7 @@ from edgeq.graph.ir import (
     DepthwiseConv2D,
     FullyConnected,
     Graph,
+    HardSwish,
     Logistic,
     MaxPool2D,
     Mean,
@@ -31,6 +32,7 @@ from edgeq.graph.ir import (
     Sub,
     Tanh,
     Tensor,
+    Transpose,
 )
 
 METADATA = {"labels": '["a","b","c"]', "frontend": "{}"}
@@ -184,18 +186,17 @@ class Builder:
         weight: np.ndarray | None = None,
         bias: np.ndarray | None = None,
         gain: np.ndarray | None = None,
+        dilation: tuple[int, int] = (1, 1),
     ) -> str:
-        batch, height, width, depth = self.tensors[x].shape
+        depth = self.tensors[x].shape[3]
         name = self._name("conv")
         fan_in = kernel[0] * kernel[1] * depth
         weight = self._normal((channels, *kernel, depth), fan_in**-0.5) if weight is None else weight
         bias = self._normal((channels,), 0.2) if bias is None else bias
         self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight, gain=gain)
         self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", bias.shape, data=bias)
-        rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
-        columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
-        op = Conv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation)
-        return self._emit(op, (batch, rows, columns, channels))
+        op = Conv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation, dilation)
+        return self._emit(op)
 
     def depthwise(
         self,
@@ -206,14 +207,15 @@ class Builder:
         multiplier: int = 1,
         activation: str = RELU,
         gain: np.ndarray | None = None,
+        dilation: tuple[int, int] = (1, 1),
     ) -> str:
         name = self._name("depthwise")
         channels = self.tensors[x].shape[3] * multiplier
         weight = self._normal((channels, *kernel, 1), (kernel[0] * kernel[1]) ** -0.5)
         self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight, gain=gain)
         self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", (channels,), data=self._normal((channels,), 0.2))
-        op = DepthwiseConv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation)
-        return self._emit(op, output_shape(op, [self.tensors[name].shape for name in op.inputs]))
+        op = DepthwiseConv2D((x, f"{name}.weight", f"{name}.bias"), name, stride, padding, activation, dilation)
+        return self._emit(op)
 
     def dense(
         self,
@@ -223,69 +225,82 @@ class Builder:
         weight: np.ndarray | None = None,
         bias: np.ndarray | None = None,
     ) -> str:
-        batch, depth = self.tensors[x].shape
+        depth = self.tensors[x].shape[-1]
         name = self._name("dense")
         weight = self._normal((units, depth), depth**-0.5) if weight is None else weight
         bias = self._normal((units,), 0.2) if bias is None else bias
         self.tensors[f"{name}.weight"] = Tensor(f"{name}.weight", weight.shape, data=weight)
         self.tensors[f"{name}.bias"] = Tensor(f"{name}.bias", bias.shape, data=bias)
-        op = FullyConnected((x, f"{name}.weight", f"{name}.bias"), name, activation)
-        return self._emit(op, (batch, units))
+        return self._emit(FullyConnected((x, f"{name}.weight", f"{name}.bias"), name, activation))
 
-    def average_pool(self, x: str, window: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
-        op = AveragePool2D((x,), self._name("pool"), window, stride or window)
-        return self._emit(op, self._pooled(x, window, op.stride))
+    def average_pool(
+        self,
+        x: str,
+        window: tuple[int, int],
+        stride: tuple[int, int] | None = None,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        activation: str = NONE,
+    ) -> str:
+        return self._emit(AveragePool2D((x,), self._name("pool"), window, stride or window, padding, activation))
 
-    def max_pool(self, x: str, window: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
-        op = MaxPool2D((x,), self._name("pool"), window, stride or window)
-        return self._emit(op, self._pooled(x, window, op.stride))
+    def max_pool(
+        self,
+        x: str,
+        window: tuple[int, int],
+        stride: tuple[int, int] | None = None,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        activation: str = NONE,
+    ) -> str:
+        return self._emit(MaxPool2D((x,), self._name("pool"), window, stride or window, padding, activation))
 
-    def mean(self, x: str, axes: tuple[int, ...]) -> str:
-        return self._emit(Mean((x,), self._name("mean"), axes), self._dropped(x, axes))
+    def mean(self, x: str, axes: tuple[int, ...], keep_dims: bool = False) -> str:
+        return self._emit(Mean((x,), self._name("mean"), axes, keep_dims))
 
-    def reduce_max(self, x: str, axes: tuple[int, ...]) -> str:
-        return self._emit(ReduceMax((x,), self._name("max"), axes), self._dropped(x, axes))
+    def reduce_max(self, x: str, axes: tuple[int, ...], keep_dims: bool = False) -> str:
+        return self._emit(ReduceMax((x,), self._name("max"), axes, keep_dims))
 
     def add(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
         return self._binary(Add, "add", x, y, activation)
 
-    def sub(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
+    def sub(self, x: str | np.ndarray, y: str | np.ndarray, activation: str = NONE) -> str:
         return self._binary(Sub, "sub", x, y, activation)
 
     def mul(self, x: str, y: str | np.ndarray, activation: str = NONE) -> str:
         return self._binary(Mul, "mul", x, y, activation)
 
-    def concatenation(self, inputs: list[str]) -> str:
-        *axes, _ = self.tensors[inputs[0]].shape
-        channels = sum(self.tensors[name].shape[-1] for name in inputs)
-        return self._emit(Concatenation(tuple(inputs), self._name("concat")), (*axes, channels))
+    def concatenation(self, inputs: list[str], axis: int = -1) -> str:
+        return self._emit(Concatenation(tuple(inputs), self._name("concat"), axis))
 
-    def slice(self, x: str, begin: int, size: int) -> str:
-        return self._emit(Slice((x,), self._name("slice"), begin, size), (*self.tensors[x].shape[:-1], size))
+    def slice(self, x: str, begin: int, size: int, axis: int = -1, step: int = 1) -> str:
+        return self._emit(Slice((x,), self._name("slice"), begin, size, axis, step))
 
-    def pad(self, x: str, padding: tuple[int, int, int, int]) -> str:
-        batch, height, width, depth = self.tensors[x].shape
-        shape = (batch, height + padding[0] + padding[1], width + padding[2] + padding[3], depth)
-        return self._emit(Pad((x,), self._name("pad"), padding), shape)
+    def pad(self, x: str, padding: tuple[int, int, int, int], channels: tuple[int, int] = (0, 0)) -> str:
+        return self._emit(Pad((x,), self._name("pad"), padding, channels))
+
+    def transpose(self, x: str, permutation: tuple[int, ...]) -> str:
+        return self._emit(Transpose((x,), self._name("transpose"), permutation))
 
     def flatten(self, x: str) -> str:
         shape = self.tensors[x].shape
         return self._emit(Reshape((x,), self._name("reshape")), (shape[0], int(np.prod(shape[1:]))))
 
     def relu(self, x: str) -> str:
-        return self._emit(Relu((x,), self._name("relu")), self.tensors[x].shape)
+        return self._emit(Relu((x,), self._name("relu")))
 
     def relu6(self, x: str) -> str:
-        return self._emit(Relu6((x,), self._name("relu6")), self.tensors[x].shape)
+        return self._emit(Relu6((x,), self._name("relu6")))
+
+    def hard_swish(self, x: str) -> str:
+        return self._emit(HardSwish((x,), self._name("hard_swish")))
 
     def tanh(self, x: str) -> str:
-        return self._emit(Tanh((x,), self._name("tanh")), self.tensors[x].shape)
+        return self._emit(Tanh((x,), self._name("tanh")))
 
     def softmax(self, x: str) -> str:
-        return self._emit(Softmax((x,), "softmax"), self.tensors[x].shape)
+        return self._emit(Softmax((x,), "softmax"))
 
     def logistic(self, x: str) -> str:
-        return self._emit(Logistic((x,), "logistic"), self.tensors[x].shape)
+        return self._emit(Logistic((x,), "logistic"))
 
     def hamilton(self, out_channels: int, in_channels: int, kernel: tuple[int, int]) -> np.ndarray:
         fan_in = kernel[0] * kernel[1] * in_channels
@@ -297,29 +312,27 @@ class Builder:
     def graph(self, name: str, output: str) -> Graph:
         return Graph(name, self.tensors, tuple(self.ops), self.input, output, METADATA)
 
-    def _binary(self, kind: type[Add | Sub | Mul], stem: str, x: str, y: str | np.ndarray, activation: str) -> str:
+    def _binary(
+        self, kind: type[Add | Sub | Mul], stem: str, x: str | np.ndarray, y: str | np.ndarray, activation: str
+    ) -> str:
         name = self._name(stem)
-        if isinstance(y, np.ndarray):
-            data = y.astype(np.float32)
-            y = f"{name}.constant"
-            self.tensors[y] = Tensor(y, data.shape, data=data)
-        return self._emit(kind((x, y), name, activation), self.tensors[x].shape)
+        inputs = [self._constant(name, one) if isinstance(one, np.ndarray) else one for one in (x, y)]
+        return self._emit(kind((inputs[0], inputs[1]), name, activation))
+
+    def _constant(self, name: str, data: np.ndarray) -> str:
+        name = f"{name}.constant"
+        self.tensors[name] = Tensor(name, data.shape, data=data.astype(np.float32))
+        return name
 
     def _name(self, stem: str) -> str:
         self.counts[stem] = self.counts.get(stem, 0) + 1
         return f"{stem}_{self.counts[stem]}"
 
-    def _emit(self, op: Op, shape: tuple[int, ...]) -> str:
+    def _emit(self, op: Op, shape: tuple[int, ...] | None = None) -> str:
+        shape = shape or output_shape(op, [self.tensors[name].shape for name in op.inputs])
         self.tensors[op.output] = Tensor(op.output, shape)
         self.ops.append(op)
         return op.output
 
     def _normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
         return (self.rng.standard_normal(shape) * deviation).astype(np.float32)
-
-    def _pooled(self, x: str, window: tuple[int, int], stride: tuple[int, int]) -> tuple[int, ...]:
-        batch, height, width, depth = self.tensors[x].shape
-        return (batch, (height - window[0]) // stride[0] + 1, (width - window[1]) // stride[1] + 1, depth)
-
-    def _dropped(self, x: str, axes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(size for axis, size in enumerate(self.tensors[x].shape) if axis not in axes)

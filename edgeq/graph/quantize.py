@@ -28,6 +28,7 @@ from edgeq.graph.int8_kernels import table
 from edgeq.graph.ir import (
     NONE,
     RELU6,
+    RELU_N1_TO_1,
     Add,
     AveragePool2D,
     Concatenation,
@@ -35,6 +36,7 @@ from edgeq.graph.ir import (
     DepthwiseConv2D,
     FullyConnected,
     Graph,
+    HardSwish,
     Logistic,
     MaxPool2D,
     Mean,
@@ -51,6 +53,7 @@ from edgeq.graph.ir import (
     Sub,
     Tanh,
     Tensor,
+    Transpose,
 )
 from edgeq.graph.reference import constant, run
 from edgeq.graph.reference import quantize as codes_of
@@ -58,7 +61,7 @@ from edgeq.graph.reference import quantize as codes_of
 Ranges = dict[str, tuple[float, float]]
 """Smallest and largest value of each activation, by tensor name, input included."""
 
-PASS_THROUGH = (AveragePool2D, MaxPool2D, ReduceMax, Reshape, Pad, Slice, Concatenation)
+PASS_THROUGH = (AveragePool2D, MaxPool2D, ReduceMax, Reshape, Transpose, Pad, Slice, Concatenation)
 """Operators whose output keeps the scale and zero point of their inputs."""
 
 FIXED: dict[type[Op], tuple[float, int]] = {Tanh: (1 / 128, 0), Softmax: (1 / 256, -128), Logistic: (1 / 256, -128)}
@@ -72,6 +75,9 @@ MIN_WEIGHT_SCALE = 2.0**-100
 
 FINEST_STEP = 2.0**-10
 """Floor of an output's scale over its inputs': kernels multiply in 32 bits, and ADD insists on a ratio."""
+
+FINEST_SWISH = 2.0**-6
+"""The same of HARD_SWISH, which multiplies in 16 bits."""
 
 FINEST_PRODUCT = 1 + 2.0**-10
 """Floor of MUL's output scale over the product of its inputs' scales: the kernel's version 2 wants them to differ."""
@@ -176,7 +182,8 @@ def _quantized_tensors(
         if isinstance(op, _Weighted):
             _quantize_weights(graph, op, tensors)
         elif isinstance(op, (Add, Sub, Mul)):
-            _quantize_constant(graph, op.inputs[1], tensors)
+            for source in op.inputs:
+                _quantize_constant(graph, source, tensors)
         scale, finest = scales[name], _finest_step(op, tensors)
         if scale not in chosen:
             scale.finest = max(scale.finest, finest)
@@ -195,7 +202,9 @@ def _finest_step(op: Op | None, tensors: Mapping[str, Tensor]) -> float:
     if isinstance(op, _Weighted):
         return float(_parameters(tensors[op.inputs[2]]).scale.max(initial=0))  # the accumulator's own step
     steps = [float(_parameters(tensors[name]).scale[0]) for name in op.inputs]
-    return float(np.float32(FINEST_PRODUCT * steps[0] * steps[1] if isinstance(op, Mul) else FINEST_STEP * max(steps)))
+    if isinstance(op, Mul):
+        return float(np.float32(FINEST_PRODUCT * steps[0] * steps[1]))
+    return float(np.float32((FINEST_SWISH if isinstance(op, HardSwish) else FINEST_STEP) * max(steps)))
 
 
 def _chosen(graph: Graph, ranges: Mapping[str, tuple[float, float]], scale: _Scale) -> Quantization:
@@ -223,7 +232,9 @@ def _span(graph: Graph, name: str, op: Op | None, ranges: Mapping[str, tuple[flo
     low, high = ranges[name]
     _check_finite(graph, name, low, high)
     activation = getattr(op, "activation", NONE)
-    if isinstance(op, (Relu, Relu6)) or activation != NONE:
+    if activation == RELU_N1_TO_1:
+        low, high = max(low, -1.0), min(high, 1.0)
+    elif isinstance(op, (Relu, Relu6)) or activation != NONE:
         low = 0.0
     if isinstance(op, Relu6) or activation == RELU6:
         high = min(high, 6.0)
