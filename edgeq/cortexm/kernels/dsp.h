@@ -15,6 +15,14 @@
 
 #if defined(EDGEQ_DSP)
 
+#if defined(__GNUC__)
+#define EDGEQ_UNROLL _Pragma("GCC unroll 16")
+#define EDGEQ_KEEP_LOOP _Pragma("GCC unroll 1")
+#else
+#define EDGEQ_UNROLL
+#define EDGEQ_KEEP_LOOP
+#endif
+
 /* Four bytes from anywhere, the first in the lowest bits. */
 EDGEQ_INLINE uint32_t edgeq_load4(const int8_t *bytes)
 {

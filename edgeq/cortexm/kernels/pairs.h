@@ -27,6 +27,15 @@ EDGEQ_INLINE void edgeq_widen(const int8_t *codes, int32_t count, uint32_t *pair
   }
 }
 
+/* Pairs of one code, one behind the other. */
+EDGEQ_INLINE void edgeq_fill_pairs(uint32_t *pairs, int32_t count, int32_t code)
+{
+  EDGEQ_OPAQUE(pairs);
+  for (; count > 0; count--) {
+    *pairs++ = (uint32_t)(code & 0xffff) * 0x10001u;
+  }
+}
+
 /* Two filters at four pixels. Moves `weights` on to the next two. */
 EDGEQ_INLINE void edgeq_block_sums(const int8_t **weights, const uint32_t *pixels, int32_t steps, int32_t sums[2][4])
 {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from edgeq.cortexm.ops.arrays import array
 from edgeq.cortexm.ops.code import Code
 from edgeq.cortexm.ops.convolution import map_literal
 from edgeq.cortexm.ops.sums import rescaling
 from edgeq.graph import ir
+
+_MOST = 5
+"""EDGEQ_DEPTHWISE_MOST of kernels/depthwise.h."""
 
 
 def depthwise(op: ir.Op, graph: ir.Graph, name: str) -> Code:
@@ -21,7 +26,33 @@ def depthwise(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     )
     return Code(
         f"edgeq_depthwise({map_literal(op, graph, scaling)},\n"
-        f"                x0, {name}_weights, {name}_parameters, y);",
+        f"                x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
         ("depthwise.h",),
+        scratch=_scratch(op, graph),
+        in_place=(0,) if _in_place(op, graph) else (),
     )
+
+
+def _scratch(op: ir.DepthwiseConv2D, graph: ir.Graph) -> int:
+    """Weights and the ring of rows as edgeq_depthwise_dsp has them; the portable form's ring is half of its."""
+    filters, height, width, _ = graph.tensors[op.inputs[1]].shape
+    channels = graph.tensors[op.inputs[0]].shape[3]
+    columns = (graph.tensors[op.output].shape[2] - 1) * op.stride[1] + (width - 1) * op.dilation[1] + 1
+    ring = _rows(op, graph) * columns * channels
+    if channels % 4 or filters != channels or max(height, width) > _MOST:
+        return ring
+    return 2 * (height * width * channels + ring)
+
+
+def _in_place(op: ir.DepthwiseConv2D, graph: ir.Graph) -> bool:
+    """Whether each row of outputs lies only where rows of the input did that were in the ring by then."""
+    _, height, *rest = graph.tensors[op.inputs[0]].shape
+    _, out_height, *out_rest = graph.tensors[op.output].shape
+    row, out_row = math.prod(rest), math.prod(out_rest)
+    copied = [min(height, y * op.stride[0] + _rows(op, graph) - op.padding[0]) for y in range(out_height)]
+    return all((y + 1) * out_row <= rows * row for y, rows in enumerate(copied))
+
+
+def _rows(op: ir.DepthwiseConv2D, graph: ir.Graph) -> int:
+    return (graph.tensors[op.inputs[1]].shape[1] - 1) * op.dilation[0] + 1
