@@ -153,7 +153,11 @@ def train_command(
     "convolution]",
 )
 @click.option("--round-to", default=1, type=click.IntRange(min=1), help="Round kept channels up to a multiple.")
-@click.option("--seed", default=0, type=click.IntRange(min=0), help="What random draws from.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="What random and --fine-tune draw from.")
+@click.option("--fine-tune", is_flag=True, help="Train the smaller model on, on the recordings in --data.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of recordings to fine-tune on.")
+@click.option("--epochs", type=click.IntRange(min=1), help="One crop a clip each.  [default: 120]")
+@click.option("--learning-rate", type=float, help="Of fine-tuning.  [default: 1e-3]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>-pruned]"
 )
@@ -165,17 +169,37 @@ def prune_command(
     sites: tuple[str, ...],
     round_to: int,
     seed: int,
+    fine_tune: bool,
+    data: Path | None,
+    epochs: int | None,
+    learning_rate: float | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Remove the least important filters of MODEL (zoo name, bundle folder, architecture) for good.
 
-    Writes a smaller bundle, which has yet to be trained on.
+    Writes a smaller bundle; without --fine-tune it has yet to be trained on.
     """
+    if fine_tune and data is None:
+        raise click.UsageError("--fine-tune needs recordings: add --data DIR.")
+    for option, given in (("--data", data), ("--epochs", epochs), ("--learning-rate", learning_rate)):
+        if given is not None and not fine_tune:
+            raise click.UsageError(f"{option} is for fine-tuning: add --fine-tune, or leave it out.")
     from edgeq.compress import pruned
 
     names = [name.strip() for listed in sites for name in listed.split(",")]
-    result = pruned.run(model, output, method=method, ratio=ratio, sites=names, round_to=round_to, seed=seed)
+    result = pruned.run(
+        model,
+        output,
+        method=method,
+        ratio=ratio,
+        sites=names,
+        round_to=round_to,
+        seed=seed,
+        data=data,
+        epochs=epochs,
+        learning_rate=learning_rate,
+    )
     present(result.to_json(), "pruning", as_json)
 
 

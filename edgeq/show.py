@@ -82,7 +82,11 @@ def pruning(result: Value) -> None:
         sums.add_row(name, _change(before["parameters"][key], after["parameters"][key], share=True))
     sums.add_row("MACs of one inference", _change(before["macs"]["network"], after["macs"]["network"], share=True))
     console.print(sums)
-    console.print(f"\n[green]wrote[/] {escape(result['bundle'])}; its accuracy is yet to be measured", soft_wrap=True)
+    heard = result["metrics"].get("training_accuracy")
+    tuned = "" if heard is None else f"on the recordings it was fine-tuned on {heard:.1%}, on others "
+    console.print(
+        f"\n[green]wrote[/] {escape(result['bundle'])}; its accuracy {tuned}is yet to be measured", soft_wrap=True
+    )
     console.print(f"[dim]next:[/] edgeq export {escape(result['bundle'])} --int8", soft_wrap=True)
 
 

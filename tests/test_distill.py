@@ -98,7 +98,7 @@ def test_command(teacher: Bundle, data: Path, tmp_path: Path, capsys: pytest.Cap
     ("teacher_name", "student_name", "options", "message"),
     [
         ("esc10-tiny", "qnano", [], "teacher esc10-tiny: 10 labels, the student 2: it does not know high, low and has"),
-        ("{teacher}", "esc10-qtiny", [], "student esc10-qtiny: 10 labels (chainsaw, "),
+        ("{teacher}", "esc10-qtiny", [], "lacks high, low and it has chainsaw, clock_tick, "),
         ("{teacher}", "cnn14", [], "hears windows of 1 s, the student of 10 s: 9 s apart; expected equal windows"),
         ("nobody", "qnano", [], "model 'nobody'"),
         ("{teacher}", "nobody", [], "model 'nobody'"),

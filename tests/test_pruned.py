@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from beeps import RECIPE, beeps
 from bundles import exported, network
 
-from edgeq import bundle, cli, inspection, runtime, show
+from edgeq import bundle, cli, goldens, inspection, runtime, show
 from edgeq.bundle import Bundle
-from edgeq.compress import importance, pruned
+from edgeq.compress import follow, importance, pruned
 from edgeq.compress.prune import prune
 from edgeq.errors import InputError
 from edgeq.export import run
 from edgeq.nets import arrays, registry
+from edgeq.training import fit as fitting
 
 SITES = ["convs.2", "convs.4=.25"]
 
@@ -126,6 +128,11 @@ def test_the_command_prints_the_change(parent: Bundle, tmp_path: Path, capsys: p
         (["--method", "l1", "--ratio", "half"], "--ratio"),
         (["--method", "l1", "--ratio", ".5", "--round-to", "0"], "--round-to"),
         (["--ratio", ".5"], "--method"),
+        (["--method", "l1", "--ratio", ".5", "--fine-tune"], "--fine-tune needs recordings: add --data DIR"),
+        (["--method", "l1", "--ratio", ".5", "--data", "clips"], "--data is for fine-tuning: add --fine-tune"),
+        (["--method", "l1", "--ratio", ".5", "--epochs", "3"], "--epochs is for fine-tuning: add --fine-tune"),
+        (["--method", "l1", "--learning-rate", "1"], "--learning-rate is for fine-tuning: add --fine-tune"),
+        (["--method", "l1", "--fine-tune", "--data", "nowhere"], "nowhere"),
         (["--method", "l1", "--ratio", ".5", "-o", "{parent}"], "is the model itself; choose another folder"),
     ],
 )
@@ -145,3 +152,103 @@ def test_nothing_is_written_over_what_is_no_bundle(parent: Bundle, tmp_path: Pat
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds files and no bundle"):
         pruned.run(parent.folder, tmp_path, method="l1", ratio=0.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    beeps(folder)
+    return folder
+
+
+@pytest.fixture
+def few_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These networks decide little: do not search a thousand sounds for goldens."""
+    monkeypatch.setattr(goldens, "_CANDIDATES", goldens.COUNT)
+
+
+@pytest.fixture(scope="module")
+def heard(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model that was trained on the recordings."""
+    folder = tmp_path_factory.mktemp("heard")
+    (folder / "recipe.toml").write_text(RECIPE.replace("qdcase22", "dcase22").replace("epochs = 12", "epochs = 4"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(goldens, "_CANDIDATES", goldens.COUNT)
+        return bundle.read(follow.run(folder / "recipe.toml", data, folder / "beeps")["bundle"])
+
+
+def tuned(heard: Bundle, data: Path, output: Path, **changes: Any) -> Bundle:
+    how = {"method": "l1", "ratio": 0.5, "sites": ["conv3"], "epochs": 3, "threads": 1, **changes}
+    return pruned.run(heard.folder, output, data=data, **how).bundle
+
+
+@pytest.mark.usefixtures("few_sounds")
+def test_fine_tuning_goes_on_from_the_smaller_network(heard: Bundle, data: Path, tmp_path: Path) -> None:
+    plain = pruned.run(heard.folder, tmp_path / "plain", method="l1", ratio=0.5, sites=["conv3"]).bundle
+    hardly = tuned(heard, data, tmp_path / "hardly", learning_rate=1e-9)
+    for name, before in plain.weights().items():
+        if "running" not in name:  # batch norm's statistics move without a step
+            np.testing.assert_allclose(hardly.weights()[name], before, atol=1e-6, err_msg=name)
+    assert hardly.frontend == heard.frontend and hardly.architecture == plain.architecture
+    built = tuned(heard, data, tmp_path / "tuned", learning_rate=1e-2)
+    bundle.check(built)
+    assert np.abs(built.weights()["conv3.weight"] - plain.weights()["conv3.weight"]).max() > 1e-4
+    assert built.ranges() != plain.ranges() and built.name == "beeps-pruned" and built.licence == heard.licence
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+@pytest.mark.usefixtures("few_sounds")
+def test_a_fine_tuned_bundle_says_on_what(heard: Bundle, data: Path, tmp_path: Path) -> None:
+    built = tuned(heard, data, tmp_path / "tuned", seed=5)
+    told = built.provenance
+    assert told["fine_tuned"] == {"epochs": 3, "learning_rate": 1e-3}
+    assert (told["pruned"]["from"], told["pruned"]["ratios"]) == ("beeps", {"conv3": 0.5})
+    assert (told["seed"], told["clips"], told["parent"]["clips"]) == (5, 13, 12)
+    assert "ranges" not in told, "they come from the recordings"
+    assert 0 <= built.metrics["training_accuracy"] <= 1
+    assert built.metrics["stored"] == inspection.inspect(str(built.folder))["parameters"]["stored"]
+
+
+@pytest.mark.usefixtures("few_sounds")
+def test_a_killed_fine_tuning_goes_on_where_it_stood(
+    heard: Bundle, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = tuned(heard, data, tmp_path / "straight")
+    epochs: list[int] = []
+    epoch = fitting._Run.epoch
+
+    def stopping(run: Any, number: int) -> float:
+        epochs.append(number)
+        if epochs == [0, 1]:
+            raise KeyboardInterrupt
+        return epoch(run, number)
+
+    monkeypatch.setattr(fitting._Run, "epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(heard, data, tmp_path / "resumed")
+    assert (tmp_path / "training" / "resumed.checkpoint").is_file() and not (tmp_path / "resumed").exists()
+    resumed = tuned(heard, data, tmp_path / "resumed")
+    assert epochs == [0, 1, 1, 2], "the epoch that was done is not done again"
+    assert resumed.files == straight.files
+
+
+@pytest.mark.usefixtures("few_sounds")
+def test_the_command_fine_tunes(heard: Bundle, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--method", "l1", "--ratio", ".5", "--fine-tune", "--data", data, "--epochs", "1")
+    code, out, err = edgeq(capsys, "prune", heard.folder, *asked, "-o", tmp_path / "out", "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["metrics"]["training_accuracy"] == bundle.read(report["bundle"]).metrics["training_accuracy"]
+    show.pruning(report)
+    assert "on the recordings it was fine-tuned on" in " ".join(capsys.readouterr().out.split())
+
+
+def test_recordings_of_other_labels_are_refused(
+    parent: Bundle, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--method", "l1", "--ratio", ".5", "--sites", "convs.4", "--fine-tune", "--data", data)
+    code, out, err = edgeq(capsys, "prune", parent.folder, *asked, "-o", tmp_path / "out")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    labels = f"small: 4 labels, {data.name} 2: it lacks high, low and it has bark, chirp, hum, knock besides; expected"
+    assert labels in err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "training").exists()

@@ -132,9 +132,5 @@ def _student(
         architecture = replace(architecture, classes=len(corpus.labels), output=first.architecture.output)
         return str(student), architecture, shared if shared.input_shape == spec.input_shape else spec, None
     opened = zoo.find(student)
-    if opened.labels != corpus.labels:
-        raise InputError(
-            f"student {opened.name}: {len(opened.labels)} labels ({', '.join(opened.labels):.80}), {corpus.name} "
-            f"{len(corpus.labels)} ({', '.join(corpus.labels):.80}); expected the same in the same order"
-        )
+    result.check_labels(f"student {opened.name}", opened.labels, corpus)
     return opened.name, opened.architecture, opened.frontend, network(opened)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgeq import bundle, fresh, goldens, zoo
+from edgeq import bundle, corpora, fresh, goldens, zoo
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.compress import importance
 from edgeq.compress import prune as pruning
+from edgeq.compress.distill import TUNING_RATE
 from edgeq.compress.prune import Change
+from edgeq.corpora import Corpus
 from edgeq.errors import InputError
 from edgeq.nets import arrays
 from edgeq.nets.count import Count, count, totals
-from edgeq.nets.spec import EnsembleSpec
+from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec
 from edgeq.runtime.torch import network
+from edgeq.training import result
+from edgeq.training.config import FitConfig
+from edgeq.training.session import maps, session
+from edgeq.training.trial import train_on
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EPOCHS = 120
+"""How long fine-tuning lasts where nothing else is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +75,30 @@ def run(
     sites: Sequence[str] = (),
     round_to: int = 1,
     seed: int = 0,
+    data: str | Path | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    threads: int = 2,
 ) -> Pruned:
-    """Prune a model and write the smaller one, whose accuracy nobody has measured yet, as a bundle.
+    """Prune a model and write the smaller one as a bundle: as it is, or fine-tuned on the recordings in `data`.
 
     model: zoo name, bundle folder, or architecture name (random weights). output: by default build/<name>-pruned.
     method: of `importance.METHODS`. ratio, sites: as `prune.ratios` takes them. round_to: as in `prune.prune`. seed: of
-    the method random. Activation ranges come from synthetic sounds, and goldens are chosen anew; provenance says which
-    filters of the model were kept.
-    Raises InputError as `zoo.find`, `prune.ratios`, `prune.prune` and `bundle.write` do.
+    the method random, and of fine-tuning. Provenance says which filters of the model were kept.
+    Without data, activation ranges come from synthetic sounds, goldens are chosen anew, and nobody has measured the
+    accuracy. With it, the smaller network is trained on, by default for EPOCHS at TUNING_RATE and otherwise by the
+    defaults of FitConfig, and ranges, goldens and metrics come from that; log-mel maps and the checkpoint from which a
+    killed run goes on are kept in the folder `training` beside output.
+    Raises InputError where the model's labels are not those of the recordings, and as `zoo.find`, `prune.ratios`,
+    `prune.prune`, `corpora.open`, `fit` and `bundle.write` do.
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = fresh.write(str(model), Path(scratch) / "fresh") if zoo.is_architecture(model) else zoo.find(model)
         if isinstance(source.architecture, EnsembleSpec):
             raise InputError(f"{source.name}: an ensemble; prune its members, then: edgeq ensemble MODEL...")
+        corpus = None if data is None else corpora.open(data)
+        if corpus is not None:
+            result.check_labels(source.name, source.labels, corpus)
         name = f"{source.name}-pruned"
         destination = Path(output) if output else Path("build") / name
         if destination.resolve() == source.folder.resolve():
@@ -85,35 +108,79 @@ def run(
         before = network(source)
         chosen = pruning.ratios(before, source.architecture, method, sites, ratio)
         smaller, architecture, changes = pruning.prune(before, source.architecture, chosen, scores, round_to)
-        ranges, answers = fresh.synthetic(smaller, architecture, source.frontend, name)
-        if source.goldens().gate == goldens.TOP1:
-            answers = goldens.choose(partial(arrays.probabilities, smaller, architecture.output), source.frontend)
-        written = bundle.write(
-            destination,
-            name=name,
-            architecture=architecture,
-            frontend=source.frontend,
-            labels=source.labels,
-            weights=arrays.weights(smaller),
-            ranges=ranges,
-            goldens=answers,
-            decision=source.decision,
-            provenance={
-                "pruned": {
-                    "from": source.name,
-                    "weights_sha256": source.files[WEIGHTS].sha256,
-                    "method": method,
-                    "seed": seed,
-                    "round_to": round_to,
-                    "ratios": chosen,
-                    "kept": {change.layer: list(change.kept) for change in changes},
-                },
-                "ranges": "synthetic sounds",
-                "edgeq": version("edgeq"),
-                "parent": dict(source.provenance),
+        told = {
+            "pruned": {
+                "from": source.name,
+                "weights_sha256": source.files[WEIGHTS].sha256,
+                "method": method,
+                "seed": seed,
+                "round_to": round_to,
+                "ratios": chosen,
+                "kept": {change.layer: list(change.kept) for change in changes},
             },
-            licence=source.licence,
-            metrics=totals(architecture, source.frontend),
-        )
+            "parent": dict(source.provenance),
+        }
+        made = _Made(destination, name, source, smaller, architecture, told)
+        if corpus is None:
+            written = _as_it_is(made)
+        else:
+            config = FitConfig(
+                EPOCHS if epochs is None else epochs,
+                learning_rate=TUNING_RATE if learning_rate is None else learning_rate,
+                crop_seconds=(source.frontend.window_seconds,),
+            )
+            written = _fine_tuned(made, corpus, config, seed, threads)
     frontend = source.frontend
     return Pruned(written, changes, count(source.architecture, frontend), count(architecture, frontend))
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A network that was pruned from `source`, before it is a bundle; told: what that will say of its making."""
+
+    destination: Path
+    name: str
+    source: Bundle
+    network: nn.Module
+    architecture: ArchitectureSpec
+    told: Mapping[str, Any]
+
+
+def _as_it_is(made: _Made) -> Bundle:
+    architecture, source = made.architecture, made.source
+    ranges, answers = fresh.synthetic(made.network, architecture, source.frontend, made.name)
+    if source.goldens().gate == goldens.TOP1:
+        answers = goldens.choose(partial(arrays.probabilities, made.network, architecture.output), source.frontend)
+    return bundle.write(
+        made.destination,
+        name=made.name,
+        architecture=architecture,
+        frontend=source.frontend,
+        labels=source.labels,
+        weights=arrays.weights(made.network),
+        ranges=ranges,
+        goldens=answers,
+        decision=source.decision,
+        provenance={**made.told, "ranges": "synthetic sounds", "edgeq": version("edgeq")},
+        licence=source.licence,
+        metrics=totals(architecture, source.frontend),
+    )
+
+
+def _fine_tuned(made: _Made, corpus: Corpus, config: FitConfig, seed: int, threads: int) -> Bundle:
+    work, source = made.destination.parent / "training", made.source
+    heard, clips = maps(corpus, source.frontend, config.speeds, work), range(len(corpus.clips))
+    checkpoint = work / f"{made.destination.name}.checkpoint"
+    of = corpus, heard, clips, made.architecture, source.frontend, config, seed, checkpoint
+    with session(made.name, config, threads) as on_epoch:
+        trained = train_on(*of, on_epoch, start=made.network)
+    provenance = {
+        **made.told,
+        "fine_tuned": {"epochs": config.epochs, "learning_rate": config.learning_rate},
+        **result.provenance(corpus, config, seed, threads),
+    }
+    written, _ = result.write(
+        made.destination, made.name, trained, corpus, heard, provenance, source.licence, decision=source.decision
+    )
+    checkpoint.unlink(missing_ok=True)
+    return written

@@ -14,6 +14,8 @@ import torch
 from edgeq import bundle, goldens
 from edgeq.bundle import Bundle
 from edgeq.corpora import Corpus, metrics
+from edgeq.decision import DecisionRule
+from edgeq.errors import InputError
 from edgeq.nets.count import totals
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import clip_probabilities
@@ -31,6 +33,7 @@ def write(
     provenance: Mapping[str, Any],
     licence: str = "",
     extra_metrics: Mapping[str, Any] | None = None,
+    decision: DecisionRule | None = None,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Write the bundle of a training, with ranges, goldens and metrics.
 
@@ -55,11 +58,27 @@ def write(
         weights=trained.weights(),
         ranges=trained.ranges,
         goldens=answers,
+        decision=decision,
         provenance=provenance,
         licence=licence,
         metrics=measured,
     )
     return written, measured
+
+
+def check_labels(who: str, labels: Sequence[str], corpus: Corpus) -> None:
+    """Raises InputError where a model that is trained on has other labels than the corpus, or in another order."""
+    missing, more = ([one for one in a if one not in b] for a, b in ((corpus.labels, labels), (labels, corpus.labels)))
+    if missing or more:
+        parts = ((f"it lacks {', '.join(missing):.80}", missing), (f"it has {', '.join(more):.80} besides", more))
+        found = " and ".join(text for text, there in parts if there)
+        raise InputError(
+            f"{who}: {len(labels)} labels, {corpus.name} {len(corpus.labels)}: {found}; expected the same labels"
+        )
+    if tuple(labels) != corpus.labels:
+        raise InputError(
+            f"{who}: labels {', '.join(labels):.80}, {corpus.name} {', '.join(corpus.labels):.80}; expected one order"
+        )
 
 
 def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> dict[str, Any]:
