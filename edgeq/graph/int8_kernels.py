@@ -194,7 +194,10 @@ def _hard_swish(op: HardSwish, tensors: Mapping[str, Tensor], x: np.ndarray) -> 
     share = rounding_divide_by_power_of_two(share, max(-share_exponent, 0))
     product = ((share + (1 << 15)) >> 1) * _short_high_multiply(widened, multiplier)
     truncated = np.sign(product) * (np.abs(product) >> 15)
-    return _output_codes(rounding_divide_by_power_of_two(truncated, -exponent), tensors[op.output])
+    # Shifted by more than its 16 bits, a number becomes its sign.
+    signs = np.where(truncated < 0, -1, 1)
+    scaled = rounding_divide_by_power_of_two(truncated, -exponent) if exponent > -16 else signs
+    return _output_codes(scaled, tensors[op.output])
 
 
 def _short_multiplier(real: np.float32) -> tuple[int, int]:
