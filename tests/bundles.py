@@ -16,10 +16,12 @@ from torch import nn
 from edgeq import bundle, goldens
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.bundle import Bundle, Ranges
+from edgeq.cortexm.project import project
+from edgeq.decision import DecisionRule
 from edgeq.export.onnx import to_onnx
 from edgeq.export.tflite import to_tflite
 from edgeq.goldens import Goldens
-from edgeq.graph import quantize
+from edgeq.graph import from_tflite, quantize
 from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
 from edgeq.nets import registry
@@ -106,6 +108,12 @@ def files(graph: Graph, quantized: Graph) -> dict[str, bytes]:
         "tflite": to_tflite(graph),
         "tflite-int8": to_tflite(quantized),
     }
+
+
+def c_files(quantized: Graph, quaternion: bool = False) -> dict[str, bytes]:
+    """The C of the INT8 file that `files` has."""
+    spec = QUATERNION_FRONTEND if quaternion else FRONTEND
+    return project(from_tflite.read(to_tflite(quantized)), "small", LABELS, spec, DecisionRule()).files
 
 
 def exported(folder: Path, quaternion: bool = False, decisive: bool = True, **changes: Any) -> Bundle:

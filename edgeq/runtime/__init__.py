@@ -19,15 +19,16 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     "litert-reference": ("tflite", "tflite-int8"),
     "tflite-runtime": ("tflite", "tflite-int8"),
     "torch": ("torch",),
+    "c": ("c-int8", "tflite-int8"),
 }
 """What each runtime can run; the first that knows a stage runs it where none is asked for."""
 
-STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8")
+STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8", "c-int8")
 """Forms of one network, from what was trained to what is deployed."""
 
 _FILES = {".onnx": "onnx", ".tflite": "tflite"}
-_FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch")
-_INT8 = ("tflite-int8", "onnx-int8")
+_FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch", "c-int8")
+_INT8 = ("tflite-int8", "onnx-int8", "c-int8")
 
 
 def open(
@@ -35,9 +36,9 @@ def open(
 ) -> Runtime:
     """Make a model ready to run.
 
-    source: a bundle or its folder, or an .onnx or .tflite file. stage: which form of a bundle ("torch", "onnx",
-    "onnx-int8", "tflite", "tflite-int8"); by default the first it has in the order of `choose_stage`. runtime: a key of
-    RUNTIMES, by default the first that takes the stage. threads: how many the runtime may use, at least 1.
+    source: a bundle or its folder, or an .onnx or .tflite file. stage: which form of a bundle, of STAGES; by default
+    the first it has in the order of `choose_stage`. runtime: a key of RUNTIMES, by default the first that takes the
+    stage. threads: how many the runtime may use, at least 1.
     Raises InputError where the model is none, the stage is missing, the runtime does not take it or is not installed.
     """
     if threads < 1:
@@ -47,13 +48,14 @@ def open(
         if stage is not None:
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
         path = Path(source)
-        form = _FILES[path.suffix]
+        form = "tflite-int8" if (path.suffix, runtime) == (".tflite", "c") else _FILES[path.suffix]
         return _start(runtime or _default(form), form, str(path), lambda: model_file.checked(path), None, threads)
     opened = source if isinstance(source, Bundle) else bundle.read(source)
     form = stage or choose_stage(opened, runtime)
     where = f"{opened.folder} ({form})"
+    file = "tflite-int8" if form == "c-int8" else form  # of which the C was made
     return _start(
-        runtime or _default(form), form, where, lambda: opened.checked(opened.exported(form)), opened, threads
+        runtime or _default(form), form, where, lambda: opened.checked(opened.exported(file)), opened, threads
     )
 
 
@@ -106,6 +108,10 @@ def _start(
         from edgeq.runtime.tflite_runtime import tflite_runtime
 
         return tflite_runtime(checked(), where, threads)
+    if name == "c":
+        from edgeq.runtime.c_host import CRuntime
+
+        return CRuntime(checked(), where, opened if stage == "c-int8" else None)
     from edgeq.runtime.litert import litert
 
     return litert(checked(), where, threads, reference=name == "litert-reference")
