@@ -45,11 +45,38 @@ EDGEQ_INLINE void edgeq_dense_portable(edgeq_layer layer, const int8_t *x, const
   }
 }
 
+#if defined(EDGEQ_DSP)
+
+/* Four outputs at once. Pairs of inputs are widened once; weights are not, since flash is what they wait for. */
+EDGEQ_INLINE void edgeq_dense_dsp(edgeq_layer layer, const uint32_t *pairs, const int8_t *weights, const int32_t *bias,
+                                  const int32_t *factors, int8_t *y)
+{
+  const int32_t steps = edgeq_steps(layer.inputs);
+  for (int32_t output = 0; output < layer.outputs; output += 4) {
+    const int32_t apart = output + 2 < layer.outputs ? 4 * steps : 0;
+    int32_t sums[4];
+    edgeq_four_sums(weights + 2 * steps * output, apart, pairs, steps, sums);
+    for (int32_t n = 0; n < 4 && output + n < layer.outputs; n++) {
+      y[output + n] = edgeq_dense_code(layer, (uint32_t)sums[n], output + n, bias, factors);
+    }
+  }
+}
+
+#endif
+
+/* scratch: 4 bytes a step. */
 EDGEQ_INLINE void edgeq_dense(edgeq_layer layer, const int8_t *x, const int8_t *weights, const int32_t *bias,
-                              const int32_t *factors, int8_t *y)
+                              const int32_t *factors, int8_t *scratch, int8_t *y)
 {
   for (int32_t row = 0; row < layer.rows; row++, x += layer.inputs, y += layer.outputs) {
+#if defined(EDGEQ_DSP)
+    uint32_t *pairs = (uint32_t *)(void *)scratch;
+    edgeq_widen_any(x, layer.inputs, pairs);
+    edgeq_dense_dsp(layer, pairs, weights, bias, factors, y);
+#else
+    (void)scratch;
     edgeq_dense_portable(layer, x, weights, bias, factors, y);
+#endif
   }
 }
 

@@ -23,14 +23,16 @@ def dense(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         "rows": math.prod(graph.tensors[op.output].shape[:-1]), "inputs": weight.shape[1], "outputs": weight.shape[0],
         "zero_point": zero_point(graph, op.output), "low": low, "high": high, "per_output": int(len(factors) > 1),
     }  # fmt: skip
+    pairs = in_pairs(weight)
     constants = (
-        array("int8_t", f"{name}_weights", in_pairs(weight), align=4),
+        array("int8_t", f"{name}_weights", pairs, align=4),
         array("int32_t", f"{name}_bias", wrap(folded_bias(op, graph))),
         array("int32_t", f"{name}_factors", factors),
     )
     return Code(
         f"edgeq_dense({literal('edgeq_layer', fields)},\n"
-        f"            x0, {name}_weights, {name}_bias, {name}_factors, y);",
+        f"            x0, {name}_weights, {name}_bias, {name}_factors, scratch, y);",
         constants,
         ("dense.h",),
+        scratch=4 * pairs.shape[1],
     )
