@@ -18,6 +18,7 @@ from edgeq.audio.windows import windows
 from edgeq.batches import batch_size, batches
 from edgeq.bundle import Bundle
 from edgeq.corpora import esc50
+from edgeq.cortexm import host
 from edgeq.decision import ClipScores
 from edgeq.errors import InputError, naming
 from edgeq.goldens import Goldens
@@ -141,6 +142,9 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     with_torch = importlib.util.find_spec("torch") is not None
     notes = [] if with_torch else ["torch is not installed: the stage torch was not run"]
     names = [name for name in runtimes.STAGES if name in opened.exports or (name == "torch" and with_torch)]
+    if "c-int8" in names and host.compiler() is None:
+        names.remove("c-int8")
+        notes.append(f"{host.NO_COMPILER}: the stage c-int8 was not run")
     if not names:
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
     with progress(f"{opened.name}: goldens", len(expected.seeds) * (len(names) + 1)) as advance:
@@ -191,6 +195,8 @@ def _on_goldens(opened: Bundle, stage: str, expected: Goldens, inputs: np.ndarra
         classes = expected.outputs.shape[1]
         if found.shape[1] != classes:
             raise InputError(f"{found.shape[1]} outputs, expected {classes}: of another network; export it again")
+    if stage == "c-int8":
+        faults += _c_faults(opened, inputs, found)
     if expected.gate == goldens.TOP1:
         return _compared(stage, "goldens", ready, expected.outputs, found, True, faults)
     ratio = _logit_sqnr(opened, stage, expected.outputs, found, inputs)
@@ -260,6 +266,14 @@ def _int8_faults(opened: Bundle) -> Iterator[str]:
         yield from fidelity.range_faults(graph, opened.ranges())
 
 
+def _c_faults(opened: Bundle, inputs: np.ndarray, found: np.ndarray) -> Iterator[str]:
+    """What the C gives is what LiteRT's reference kernels give, bit for bit."""
+    ready = runtimes.open(opened, "tflite-int8", "litert-reference")
+    differ = int((found != ready.predict(inputs)).any(axis=1).sum())
+    if differ:
+        yield f"the C and LiteRT's reference kernels differ on {differ} of {len(found)} goldens"
+
+
 def _float_twin(opened: Bundle, int8_graph: Graph) -> Graph | None:
     """What the INT8 .tflite file was quantized from: what the float one holds, unless a table made layers of it fast.
 
@@ -281,8 +295,10 @@ def _logit_sqnr(opened: Bundle, stage: str, expected: np.ndarray, found: np.ndar
     if stage.endswith("int8"):
         from edgeq.runtime.logits import onnx_logits, tflite_logits
 
+        # The C gives what its .tflite file gives, which is checked, and no logits.
+        file = "tflite-int8" if stage == "c-int8" else stage
         read = onnx_logits if stage.startswith("onnx") else tflite_logits
-        logits = read(_place(opened, stage), inputs).astype(np.float64)
+        logits = read(_place(opened, file), inputs).astype(np.float64)
     else:
         logits = _logits(found, sigmoid)
     if not sigmoid:  # softmax forgets what is common to all classes

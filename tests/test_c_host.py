@@ -9,8 +9,10 @@ import bundles
 import numpy as np
 import pytest
 
-from edgeq import bundle, runtime
+from edgeq import bundle, runtime, verify
+from edgeq.cortexm import host
 from edgeq.errors import InputError
+from edgeq.runtime.c_host import CRuntime
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["real", "quaternion"])
@@ -81,3 +83,27 @@ def test_the_c_of_a_bundle_is_listed_file_by_file_and_replaced_as_a_whole(model,
     again = bundle.copy(model, place, exports={"c-int8": lambda: {"small.c": b"int y;\n"}})
     assert again.exported_files("c-int8") == ["c/small.c"]
     assert sorted(path.name for path in (place / "c").iterdir()) == ["notes.txt", "small.c"]
+
+
+def test_verify_runs_it_and_holds_it_to_litert_bit_for_bit(model, monkeypatch):
+    (stage,) = [stage for stage in verify.verify(model).stages if stage.name == "c-int8"]
+    assert (stage.runtime, stage.failures) == ("c", ())
+    predict = CRuntime.predict
+    monkeypatch.setattr(CRuntime, "predict", lambda self, features: predict(self, features) + np.float32(1 / 256))
+    (stage,) = [stage for stage in verify.verify(model).stages if stage.name == "c-int8"]
+    assert stage.failures == ("the C and LiteRT's reference kernels differ on 64 of 64 goldens",)
+
+
+def test_verify_says_what_it_cannot_run(model, monkeypatch):
+    monkeypatch.setattr(host, "compiler", lambda: None)
+    report = verify.verify(model)
+    assert "c-int8" not in [stage.name for stage in report.stages]
+    assert any("edgeq[cortexm]" in note and "c-int8 was not run" in note for note in report.notes)
+
+
+def test_an_undecided_network_is_judged_by_its_logits(tmp_path):
+    graph, quantized, _ = bundles.graphs(decisive=False)
+    exports = {**bundles.files(graph, quantized), "c-int8": lambda: bundles.c_files(quantized)}
+    report = verify.verify(bundles.exported(tmp_path / "small", decisive=False, exports=exports))
+    found = {stage.name: stage.sqnr_db for stage in report.stages}
+    assert report.passed and found["c-int8"] == found["tflite-int8"]

@@ -104,7 +104,7 @@ int main(void) {
   return 0;
 }
 """)
-    command = [*host.compiler(), *host.FLAGS, "-trigraphs", "-Wno-trigraphs", "main.c", "my_model_1.c", "-o", "main"]
+    command = [*(host.compiler() or ()), *host.FLAGS, "-trigraphs", "-Wno-trigraphs", "main.c", "my_model_1.c", "-o", "main"]
     subprocess.run(command, cwd=tmp_path, check=True)
     facts, *said = (
         subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True).stdout.decode().splitlines()

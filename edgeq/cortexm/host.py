@@ -20,6 +20,7 @@ from edgeq.cortexm.emit import Sources
 from edgeq.errors import InputError
 
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror")
+NO_COMPILER = "no C compiler: found none of cc, gcc and ziglang; run: pip install 'edgeq[cortexm]'"
 _CALLER = """#include "{prefix}.h"
 #include <string.h>
 void {prefix}_call(const int8_t *input, int8_t *output);
@@ -59,7 +60,10 @@ def compile(models: Sequence[Sources], flags: Sequence[str] = ()) -> Path:
     (~/.cache), where several processes may ask for the same one. Raises InputError where there is no C compiler, or it
     does not take the C.
     """
-    command = [*compiler(), *FLAGS, *flags, "-shared", "-fPIC"]
+    found = compiler()
+    if found is None:
+        raise InputError(NO_COMPILER)
+    command = [*found, *FLAGS, *flags, "-shared", "-fPIC"]
     files: dict[str, str] = {}
     for sources in models:
         files |= sources.files
@@ -72,17 +76,14 @@ def compile(models: Sequence[Sources], flags: Sequence[str] = ()) -> Path:
     return library
 
 
-def compiler() -> list[str]:
-    """The command of this machine's C compiler: cc or gcc, else the one in the Python package ziglang.
-
-    Raises InputError, with what to install, where there is none.
-    """
+def compiler() -> list[str] | None:
+    """The command of this machine's C compiler: cc or gcc, else the one in the Python package ziglang, else None."""
     for name in ("cc", "gcc"):
         if found := shutil.which(name):
             return [found]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc"]
-    raise InputError("no C compiler: found none of cc, gcc, ziglang; run: pip install ziglang")
+    return None
 
 
 def _compile(command: Sequence[str], files: dict[str, str], folder: Path, library: Path) -> None:
