@@ -60,10 +60,24 @@ def training(result: Value) -> None:
     """Where the bundle is, and its metrics."""
     console = _console()
     for name, value in result["metrics"].items():
-        console.print(f"{name.replace('_', ' ')}: {_accuracy(value) if 'accuracy' in name else _plain(value)}")
+        if name == "members":
+            _members(console, value)
+        else:
+            console.print(f"{name.replace('_', ' ')}: {_accuracy(value) if 'accuracy' in name else _plain(value)}")
     if result.get("bundle"):
         console.print(f"[green]wrote[/] {escape(str(result['bundle']))}")
         console.print(f"[dim]next:[/] edgeq export {escape(str(result['bundle']))} --int8", soft_wrap=True)
+
+
+def _members(console: Console, value: Value) -> None:
+    """What an ensemble's members do alone, and what it would do without each."""
+    table = _table("member", ">INT8 alone", ">float", ">ensemble without it", ">gain")
+    for name, one in value["each"].items():
+        alone, in_float, without = (_accuracy(one[key]) for key in ("accuracy", "accuracy_float", "without"))
+        table.add_row(escape(name), alone, in_float, without, f"{one['gain']:+.1%}")
+    console.print(table)
+    mean = _accuracy(value["accuracy_of_mean"])
+    console.print(f"[dim]without, gain: of the mean of the members' INT8 probabilities, of all {mean}[/]")
 
 
 def pruning(result: Value) -> None:
