@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeq import show
 from edgeq.training.result import summary
 
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "cross_validate.py"
@@ -76,3 +77,10 @@ def test_cross_validation_carries_the_spread_of_the_members() -> None:
     assert found["best"]["name"] in ("a", "b", "c") and found["best"]["mean"] == 0.5
     assert found["mean_accuracy"]["mean"] == pytest.approx(np.mean([one["accuracy"]["mean"] for one in each.values()]))
     assert found["accuracy_of_mean"]["mean"] == np.mean([one["accuracy"] for one in by_seed.values()])
+
+
+def test_a_member_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    show.training({"metrics": summary(FOLDS)})
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "b 25.0% 25.0% 100.0% -25.0%" in rows
+    assert any(row.startswith("accuracy: 75.0%") for row in rows)
