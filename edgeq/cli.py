@@ -319,6 +319,23 @@ def verify_command(model: str, data: Path | None, as_json: bool) -> None:
         raise CheckFailed(f"{model}: {report.failure}")
 
 
+@commands.command("bench", short_help="Show what MODEL costs on a microcontroller.")
+@click.argument("model")
+@click.option("--target", required=True, help="Microcontrollers by name, with commas, as in stm32l496,nano33ble.")
+@json_option
+def bench_command(model: str, target: str, as_json: bool) -> None:
+    """Show what one inference of MODEL costs: latency and energy as bands, cycles by layer, flash and RAM.
+
+    MODEL is a zoo name, a bundle folder with an INT8 TFLite file, or any INT8 .tflite file. Its C runs simulated.
+    """
+    from edgeq.bench import run
+
+    result = run.bench(model, target)
+    present(result.to_json(), "benchmarks", as_json)
+    if result.failures:
+        raise CheckFailed("; ".join(result.failures))
+
+
 @commands.command("classify")
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")

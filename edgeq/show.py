@@ -125,6 +125,42 @@ def exported(result: Value) -> None:
     console.print(f"[dim]next:[/] edgeq classify {escape(result['bundle'])} RECORDING", soft_wrap=True)
 
 
+def benchmarks(result: Value | Sequence[Value]) -> None:
+    """What a model costs: layer by layer where there is one target, side by side where there are several."""
+    reports = [result] if isinstance(result, Mapping) else result
+    console = _console()
+    if len(reports) == 1:
+        layers = _table("layer", "op", ">instructions", ">cycles", ">cycles/MAC", title=escape(reports[0]["target"]))
+        for layer in reports[0]["layers"]:
+            each = f"{layer['cycles'] / layer['macs']:.2f}" if layer["macs"] else ""
+            layers.add_row(layer["name"], layer["op"], _count(layer["instructions"]), _count(layer["cycles"]), each)
+        console.print(layers)
+    table = _table("target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM")
+    for report in reports:
+        each = report["cycles_per_mac"]
+        table.add_row(
+            report["target"],
+            _band(report["latency_ms"]),
+            _band(report["energy_mj"], digits=2),
+            _short(report["cycles"]),
+            "" if each is None else f"{each:.2f}",
+            _bytes(report["flash_bytes"]),
+            _bytes(report["ram_bytes"]),
+        )
+    console.print(table)
+    console.print("[dim]cycles: of the core, with memory that never waits; RAM: the arena and the stack[/]")
+    for report in reports:
+        machine, energy = report["machine"], report["energy_mj"]
+        console.print(
+            f"[bold]{report['target']}[/]: {escape(machine['part'])}, {machine['clock_mhz']:g} MHz, not measured"
+        )
+        for word, kind, source in (
+            ("latency", report["kind"], machine["sources"]["cycles"]),
+            ("energy", energy["kind"], energy["source"]),
+        ):
+            console.print(Text(f"  {word} {kind}: {source}", style="dim"), soft_wrap=True)
+
+
 def verification(report: Value) -> None:
     """One line a stage, the layers that lose most in INT8, and the verdict."""
     labelled = any("accuracy" in stage for stage in report["stages"])
@@ -239,6 +275,11 @@ def _accuracy(value: float | Value | None) -> str:
         low, high = value["low"], value["high"]
         return f"{value['mean']:.1%} ({low:.1%} to {high:.1%}, {value['seeds']} seeds)"
     return f"{value:.1%}"
+
+
+def _band(values: Value, digits: int = 3) -> str:
+    """Two figures that a third lies between, in so many digits."""
+    return "-".join(f"{values[end]:#.{digits}g}".removesuffix(".") for end in ("low", "high"))
 
 
 def _spread(value: float | Value | None) -> str:

@@ -1,0 +1,75 @@
+"""A model's C on a simulated microcontroller, its codes compared with the reference's."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from edgeq.bench.report import Energy, Layer, Report
+from edgeq.cortexm import build, simulate
+from edgeq.cortexm.emit import Sources, emit
+from edgeq.cortexm.simulate import Count, Run
+from edgeq.cortexm.targets import ESTIMATED, Target
+from edgeq.errors import CheckFailed
+from edgeq.graph import cost, reference
+from edgeq.graph.ir import Graph
+
+
+def measure(graph: Graph, name: str, target: Target) -> Report:
+    """What one inference of an INT8 graph costs on a target.
+
+    The input is random, the same every time: what a network costs hardly depends on it.
+    Raises InputError where the graph is not INT8 or has an operator without C, or the extra is not installed;
+    CheckFailed where it does not fit the target, or gives other codes than the reference.
+    """
+    sources = emit(graph, name)
+    elf = build.link(sources, target)
+    codes = np.random.default_rng(0).integers(-128, 128, (1, *sources.input_shape[1:]), dtype=np.int8)
+    run = simulate.simulate(elf, target, sources, codes)
+    if not np.array_equal(run.outputs, reference.run(graph, codes).reshape(run.outputs.shape)):
+        raise CheckFailed(f"{name}: its C gives other codes on {target.name} than the reference: do not use it")
+    macs = sum(layer.macs for layer in cost.layers(graph))
+    cycles = round(run.count.cycles / target.cycles.per_m4)
+    latency, energy = target.latency_ms(run.board_cycles), target.energy_mj(run.board_cycles)
+    return Report(
+        target=target.name,
+        runtime="c-int8",
+        kind=target.cycles.kind,
+        latency_ms={"low": latency.low, "high": latency.high},
+        instructions=run.count.instructions,
+        cycles=cycles,
+        macs=macs,
+        cycles_per_mac=cycles / macs if macs else None,
+        # Currents were never simulated: they are other networks' on the same chip, or the maker's.
+        energy_mj=Energy(energy.low, energy.high, ESTIMATED, target.sources["energy"]),
+        flash_bytes=run.flash_bytes,
+        ram_bytes=run.ram_bytes,
+        layers=_layers(graph, sources, run, target),
+        machine=_machine(target),
+    )
+
+
+def _layers(graph: Graph, sources: Sources, run: Run, target: Target) -> tuple[Layer, ...]:
+    """In the order in which they run; those of which nothing is left to compute cost nothing."""
+    layers = []
+    for emitted, counted in zip(sources.layers, cost.layers(graph), strict=True):
+        count = run.by_layer.get(emitted.function, Count())
+        cycles = round(count.cycles / target.cycles.per_m4)
+        layers.append(Layer(counted.name, counted.op, count.instructions, cycles, counted.macs))
+    return tuple(layers)
+
+
+def _machine(target: Target) -> dict[str, Any]:
+    return {
+        "part": target.part,
+        "core": target.core,
+        "clock_mhz": target.clock_mhz,
+        "wait_states": target.wait_states,
+        "flash_bytes": target.flash.bytes,
+        "ram_bytes": target.ram.bytes,
+        "compiler": f"ziglang {metadata.version('ziglang')}",
+        "simulator": f"unicorn {metadata.version('unicorn')}",
+        "sources": dict(target.sources),
+    }

@@ -1,0 +1,55 @@
+"""What is said of one model on one target, with the contract's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Millijoules of one inference, from and to. kind: simulated or estimated. source: of the energy of a cycle."""
+
+    low: float
+    high: float
+    kind: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator: its output's name, what it costs, its MACs."""
+
+    name: str
+    op: str
+    instructions: int
+    cycles: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One inference of a model on a target.
+
+    kind: how latency was found: simulated or estimated. latency_ms: low and high. cycles: of the core, with memory that
+    never waits. ram_bytes: the arena and the stack. machine: the target, and what the figures follow from.
+    """
+
+    target: str
+    runtime: str
+    kind: str
+    latency_ms: Mapping[str, float]
+    instructions: int
+    cycles: int
+    macs: int
+    cycles_per_mac: float | None
+    energy_mj: Energy
+    flash_bytes: int
+    ram_bytes: int
+    layers: tuple[Layer, ...]
+    machine: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys."""
+        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}

@@ -1,0 +1,66 @@
+"""From a model and the names of targets to what it costs on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq import zoo
+from edgeq.bench import microcontroller
+from edgeq.bench.report import Report
+from edgeq.cortexm import targets
+from edgeq.errors import CheckFailed, InputError
+from edgeq.graph import from_tflite
+from edgeq.graph.ir import Graph
+
+_STAGE = "tflite-int8"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a model costs on each target where it runs, and why not on the others."""
+
+    name: str
+    reports: tuple[Report, ...]
+    failures: tuple[str, ...]
+
+    def to_json(self) -> Any:
+        """One report, or a list of them where several targets were asked for."""
+        values = [report.to_json() for report in self.reports]
+        return values[0] if len(self.reports) + len(self.failures) == 1 else values
+
+
+def bench(model: str | Path, target: str) -> Bench:
+    """What one inference of a model costs.
+
+    model: a zoo name or bundle folder that has an INT8 TFLite file, or any such file. target: names of targets, with
+    commas. Raises InputError where there is no such model or target, or it is not INT8; CheckFailed where it runs on
+    none of the targets.
+    """
+    found = [targets.find(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
+    name, graph = _opened(str(model))
+    reports: list[Report] = []
+    failures: list[str] = []
+    for one in found:
+        try:
+            reports.append(microcontroller.measure(graph, name, one))
+        except CheckFailed as failure:
+            failures.append(str(failure))
+    if not reports:
+        raise CheckFailed("; ".join(failures))
+    return Bench(name, tuple(reports), tuple(failures))
+
+
+def _opened(model: str) -> tuple[str, Graph]:
+    path = Path(model)
+    if path.suffix == ".tflite" and path.is_file():
+        return path.stem, from_tflite.read(path)
+    if path.suffix == ".onnx" and path.is_file():
+        raise InputError(f"{model}: C is made of INT8 TFLite files: expected one of those, or a bundle")
+    opened = zoo.find(model)
+    if _STAGE not in opened.exports:
+        raise InputError(
+            f"{model}: has no INT8 TFLite file; run: edgeq export {model} --tflite --int8 -o DIR, then: edgeq bench DIR"
+        )
+    return opened.name, from_tflite.read(opened.checked(opened.exports[_STAGE]))
