@@ -51,8 +51,13 @@ class Model:
         calibration: str | Path | None = None,
         lowering: str | Path = "block",
         compact: bool = False,
+        c: bool = False,
+        board: str | None = None,
     ) -> Exported:
-        """Write verified files for other runtimes. Raises as `export.run.export` does; needs the extra `export`."""
+        """Write verified files for other runtimes, and C for devices.
+
+        Raises as `export.run.export` does; needs the extra `export`, and for a board the extra `cortexm`.
+        """
         from edgeq.export import run
 
         return run.export(
@@ -63,6 +68,8 @@ class Model:
             calibration=calibration,
             lowering=lowering,
             compact=compact,
+            c=c,
+            board=board,
         )
 
     def verify(self, data: str | Path | None = None) -> Report:
@@ -75,7 +82,7 @@ class Model:
 def load(model: str | Path, runtime: str | None = None, int8: bool = False, threads: int = 1) -> Model:
     """Open a model: a zoo name or a bundle's folder.
 
-    runtime: onnxruntime, litert, litert-reference, tflite-runtime or torch; by default the first that suits a file
+    runtime: onnxruntime, litert, litert-reference, tflite-runtime, torch or c; by default the first that suits a file
     the bundle has, float before INT8. Raises InputError where there is no such model or runtime.
     """
     found = zoo.find(model)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib.util
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.cortexm import cache
 from edgeq.cortexm.emit import Sources
 from edgeq.errors import InputError
 
@@ -56,9 +55,8 @@ class Program:
 def compile(models: Sequence[Sources], flags: Sequence[str] = ()) -> Path:
     """One shared library of the C of some models, whose prefixes differ.
 
-    flags: for the compiler, beside FLAGS. Libraries are kept by content in edgeq's folder under XDG_CACHE_HOME
-    (~/.cache), where several processes may ask for the same one. Raises InputError where there is no C compiler, or it
-    does not take the C.
+    flags: for the compiler, beside FLAGS. What was compiled before is kept, see `cache`. Raises InputError where there
+    is no C compiler, or it does not take the C.
     """
     found = compiler()
     if found is None:
@@ -68,12 +66,8 @@ def compile(models: Sequence[Sources], flags: Sequence[str] = ()) -> Path:
     for sources in models:
         files |= sources.files
         files[f"{sources.prefix}_call.c"] = _CALLER.format(prefix=sources.prefix, upper=sources.prefix.upper())
-    digest = hashlib.sha256(repr((command, sorted(files.items()))).encode()).hexdigest()
-    library = _cache() / f"{digest[:32]}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(prefix="edgeq-") as place:
-            _compile(command, files, Path(place), library)
-    return library
+    made_of = (command, sorted(files.items()))
+    return cache.keep("model.so", made_of, lambda library: _compile(command, files, library))
 
 
 def compiler() -> list[str] | None:
@@ -86,22 +80,13 @@ def compiler() -> list[str] | None:
     return None
 
 
-def _compile(command: Sequence[str], files: dict[str, str], folder: Path, library: Path) -> None:
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    result = folder / "model.so"
-    units = sorted(name for name in files if name.endswith(".c"))
-    done = subprocess.run([*command, "-o", result.name, *units], cwd=folder, capture_output=True, text=True)
+def _compile(command: Sequence[str], files: dict[str, str], library: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as place:
+        for name, text in files.items():
+            (Path(place) / name).write_text(text, encoding="utf-8")
+        units = sorted(name for name in files if name.endswith(".c"))
+        whole = [*command, "-o", str(library.resolve()), *units]
+        done = subprocess.run(whole, cwd=place, capture_output=True, text=True)
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
         raise InputError(f"{' '.join(command)}: does not compile the model: {reason}")
-    # Renamed into place, so that who asks for the same library at the same time sees it whole or not at all.
-    beside = library.with_name(f"{library.name}.{os.getpid()}")
-    shutil.copyfile(result, beside)
-    beside.replace(library)
-
-
-def _cache() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq" / "c"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -18,7 +18,10 @@ from edgeq import bundle as bundles
 from edgeq import fresh, verify, zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
-from edgeq.bundle import Bundle
+from edgeq.bundle import Bundle, Content
+from edgeq.cortexm import build, targets
+from edgeq.cortexm.project import project
+from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
 from edgeq.export.choice import BLOCK, lowered
@@ -68,7 +71,8 @@ class Exported:
                     "bytes": self.bundle.files[path].bytes,
                     "sha256": self.bundle.files[path].sha256,
                 }
-                for stage, path in self.bundle.exports.items()
+                for stage in self.bundle.exports
+                for path in self.bundle.exported_files(stage)
             ],
             "input": _endpoint(self.graph.tensors[self.graph.input]),
             "output": _endpoint(self.graph.tensors[self.graph.output]),
@@ -91,6 +95,8 @@ def export(
     budget: str | None = None,
     lowering: str | Path = BLOCK,
     compact: bool = False,
+    c: bool = False,
+    board: str | None = None,
 ) -> Exported:
     """Export a model and hold every file to the network as it was trained; nothing is written if one disagrees.
 
@@ -99,8 +105,9 @@ def export(
     quantized by the ranges that the bundle carries or by those of the recordings in `calibration`. lowering: what
     quaternion layers become in float files: "block", "fast", "auto" (the faster of both here, timed), or the table
     lowering.json that an export with "auto" wrote, which repeats it. compact: the float ONNX file stores quaternion
-    weights once, see export.compact.
-    Raises InputError on bad input, CheckFailed where the parity gate or the budget fails.
+    weights once, see export.compact. c: the INT8 .tflite file as C too, see cortexm.project; board: a target whose
+    memory it has to fit.
+    Raises InputError on bad input, CheckFailed where the parity gate, the budget or the board fails.
     """
     unknown = set(formats) - set(FORMATS)
     if unknown or not formats:
@@ -110,6 +117,11 @@ def export(
     if compact and "onnx" not in formats:
         raise InputError("--compact is a form of ONNX files: add --onnx")
     check_lowering(lowering, int8)
+    if c and not (int8 and "tflite" in formats):
+        raise InputError("--c is the INT8 .tflite file as C: add --int8 and --tflite")
+    if board is not None and not c:
+        raise InputError("--board says what the C has to fit: add --c")
+    target = None if board is None else targets.find(board)
     if output is not None:
         bundles.check_place(Path(output))  # now, and the recordings: not after an untrained network was made
     if calibration is not None:
@@ -128,6 +140,9 @@ def export(
         selection = select(graph, lowering, formats)
         floats = {form: _lowered(graph, form, selection) for form in FORMATS if form in formats}
         files = _files(floats, quantized, compact)
+        c_notes: list[str] = []
+        if c and quantized is not None:
+            files["c-int8"] = partial(_c, quantized, source, target, c_notes.append)
         reports: list[verify.Report] = []
 
         def gate(written: Bundle) -> None:
@@ -145,7 +160,7 @@ def export(
         form: {**choice.to_json(), "macs": macs, "multiplies": cost.multiplies(floats[form])}
         for form, choice in selection.choices.items()
     }
-    notes = (*selection.notes, *((INT8_NOTE,) if int8 and chosen else ()))
+    notes = (*selection.notes, *((INT8_NOTE,) if int8 and chosen else ()), *c_notes)
     return Exported(written, reports[-1], read_back, firmware, chosen, notes)
 
 
@@ -171,14 +186,31 @@ def _lowered(graph: Graph, form: str, selection: Selection) -> Graph:
     return lowered(graph, form, selection.choices[form]) if form in selection.choices else graph
 
 
-def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, Callable[[], bytes]]:
+def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, Content]:
     """What makes the file of each stage."""
-    files: dict[str, Callable[[], bytes]] = {}
+    files: dict[str, Content] = {}
     for form, graph in floats.items():
         files[form] = partial(to_onnx, graph, compact) if form == "onnx" else partial(to_tflite, graph)
         if quantized is not None:
             files[f"{form}-int8"] = partial(to_onnx if form == "onnx" else to_tflite, quantized)
     return files
+
+
+def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[str], None]) -> Mapping[str, bytes]:
+    """The C of what the INT8 .tflite file says; it notes what that takes. Raises CheckFailed where it is too large."""
+    graph = from_tflite.read(to_tflite(quantized))
+    made = project(graph, model.name, model.labels, model.frontend, model.decision)
+    for line in made.notes:
+        note(line)
+    network = made.network
+    note(f"C of the network: {network.arena_bytes} bytes of RAM, {network.constants} bytes of constants in flash")
+    if target is not None:
+        sizes = build.sizes(build.link(network, target))
+        note(
+            f"{target.name}: the network takes {sizes.flash} of {target.flash.bytes} bytes of flash, "
+            f"{sizes.ram} of {target.ram.bytes} bytes of RAM"
+        )
+    return made.files
 
 
 def _observe(graph: Graph, model: Bundle, folder: Path) -> dict[str, tuple[float, float]]:
