@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
 from edgeq.graph import ir
 from edgeq.graph.check import output_shape
+from edgeq.lowering.block import block_kernel
 
 ACTIVATIONS = (ir.NONE, ir.RELU, ir.RELU6)
 EXTREMES = ("random", "largest", "smallest", "alternating", "lowest")
@@ -76,6 +79,28 @@ def dense(
     return _graph(op, (1, inputs), weight, factor, rng, per_channel=False)
 
 
+def quaternion_convolution(
+    shape: tuple[int, int, int],
+    quarter: int,
+    kernel: tuple[int, int],
+    seed: int = 0,
+    value: str = "random",
+    **others: Any,
+) -> ir.Graph:
+    """CONV_2D of 4 * quarter filters that are quaternions, each row with a sign of its own."""
+    weight = quaternion_weights(np.random.default_rng(seed), value, 4 * quarter, shape[2], kernel)
+    return convolution(shape, 4 * quarter, kernel, seed=seed, value=value, weight=weight, **others)
+
+
+def quaternion_dense(
+    quarter_in: int, quarter_out: int, seed: int = 0, value: str = "random", **others: Any
+) -> ir.Graph:
+    """FULLY_CONNECTED of quaternions."""
+    weight = quaternion_weights(np.random.default_rng(seed), value, 4 * quarter_out, 4 * quarter_in, (1, 1))
+    weight = weight.reshape(4 * quarter_out, 4 * quarter_in)
+    return dense(4 * quarter_in, 4 * quarter_out, seed=seed, value=value, weight=weight, **others)
+
+
 def codes(rng: np.random.Generator, value: str, shape: tuple[int, ...]) -> np.ndarray:
     """int8 codes: random ones, or all as large as they may be."""
     sign = rng.choice([-1, 1], shape) if value == "alternating" else 1
@@ -83,6 +108,15 @@ def codes(rng: np.random.Generator, value: str, shape: tuple[int, ...]) -> np.nd
     if value in fixed:
         return (np.full(shape, fixed[value]) * sign).astype(np.int8)
     return rng.integers(-127, 128, shape).astype(np.int8)
+
+
+def quaternion_weights(
+    rng: np.random.Generator, value: str, out: int, inputs: int, kernel: tuple[int, int]
+) -> np.ndarray:
+    """OHWI codes of a block kernel, each row with a sign of its own."""
+    components = codes(rng, value if value != "lowest" else "random", (4, out // 4, inputs // 4, *kernel))
+    kernel_codes = block_kernel(components.astype(np.int16)).transpose(0, 2, 3, 1)
+    return (kernel_codes * rng.choice([-1, 1], (out, 1, 1, 1))).astype(np.int8)
 
 
 def inputs(graph: ir.Graph, seed: int = 0) -> np.ndarray:

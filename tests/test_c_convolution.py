@@ -8,11 +8,13 @@ from typing import Any
 import int8_layers
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from edgeq.cortexm import host
 from edgeq.cortexm.emit import emit
+from edgeq.cortexm.ops import EMITTERS
+from edgeq.cortexm.ops.quaternion import recognise
 from edgeq.graph import ir
 from edgeq.graph.reference import run
 
@@ -44,14 +46,53 @@ depthwises = st.builds(
     **windows,
     **shared,
 )
+quaternions = st.builds(
+    int8_layers.quaternion_convolution,
+    shape=st.tuples(int8_layers.sizes, int8_layers.sizes, st.sampled_from([4, 8, 12, 16, 20])),
+    quarter=st.integers(1, 4),
+    **windows,
+    **shared,
+)
+quaternion_denses = st.builds(
+    int8_layers.quaternion_dense, quarter_in=st.integers(1, 8), quarter_out=st.integers(1, 4), **shared
+)
 denses = st.builds(int8_layers.dense, inputs=st.integers(1, 70), outputs=st.integers(1, 11), **shared)
 
 
 @FORMS
-@settings(max_examples=2)
-@given(cases=st.lists(st.one_of(convolutions, depthwises, denses), min_size=24, max_size=24))
+@settings(max_examples=2, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(
+    cases=st.tuples(*[convolutions] * 6, *[depthwises] * 6, *[quaternions] * 6, *[denses] * 3, *[quaternion_denses] * 2)
+)
 def test_layers_of_any_shape_equal_the_reference(flags, cases):
     assert_equal(cases, flags)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_quaternion_weights_take_a_quarter_of_the_bytes(kernel):
+    graph = int8_layers.quaternion_convolution((6, 5, 8), 4, kernel)
+    code = EMITTERS[ir.Conv2D.kind](graph.ops[0], graph, "layer")
+    (codes,) = [array for array in code.constants if array.name == "layer_weights"]
+    assert 4 * codes.bytes == graph.tensors["weight"].data.size
+
+
+def test_weights_next_to_quaternions_are_none():
+    """One code off, or a row's sign turned for some columns only."""
+    weight = int8_layers.quaternion_weights(np.random.default_rng(0), "random", 8, 12, (1, 1)).reshape(8, 1, 12)
+    assert recognise(weight) is not None
+    for place in ((3, 0, 5), (0, 0, 0), (7, 0, 11)):
+        other = weight.copy()
+        other[place] = -other[place] if other[place] else 1
+        assert recognise(other) is None
+
+
+def test_largest_code_that_int8_has_no_negative_of_is_no_quaternion():
+    weight = np.zeros((4, 1, 4), np.int8)
+    weight[0, 0] = [0, -128, 0, 0]
+    weight[1, 0] = [-128, 0, 0, 0]
+    weight[2, 0] = [0, 0, 0, -128]
+    weight[3, 0] = [0, 0, -128, 0]
+    assert recognise(weight) is None
 
 
 def assert_equal(cases: Sequence[ir.Graph], flags: Sequence[str] = ()) -> None:

@@ -46,6 +46,14 @@ EDGEQ_INLINE uint32_t edgeq_load4(const int8_t *bytes)
     return result;                                                            \
   }
 
+#define EDGEQ_INSTRUCTION3(name, text)                                        \
+  EDGEQ_INLINE int32_t name(uint32_t a, uint32_t b, int32_t sum)              \
+  {                                                                           \
+    int32_t result;                                                           \
+    __asm__(text : "=r"(result) : "r"(a), "r"(b), "r"(sum));                  \
+    return result;                                                            \
+  }
+
 EDGEQ_INLINE uint32_t edgeq_sxtb16(uint32_t bytes)
 {
   uint32_t result;
@@ -80,27 +88,17 @@ EDGEQ_INLINE int32_t edgeq_ssat8(int32_t value)
 }
 
 /* sum + the products of both halves. */
-EDGEQ_INLINE int32_t edgeq_smlad(uint32_t a, uint32_t b, int32_t sum)
-{
-  int32_t result;
-  __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-  return result;
-}
+EDGEQ_INSTRUCTION3(edgeq_smlad, "smlad %0, %1, %2, %3")
+
+/* The same with the product of the high halves taken away; with an x, the second factor's halves change places. */
+EDGEQ_INSTRUCTION3(edgeq_smlsd, "smlsd %0, %1, %2, %3")
+EDGEQ_INSTRUCTION3(edgeq_smladx, "smladx %0, %1, %2, %3")
+EDGEQ_INSTRUCTION3(edgeq_smlsdx, "smlsdx %0, %1, %2, %3")
 
 /* sum + the product of two halves: b is the bottom one, t the top one. */
-EDGEQ_INLINE int32_t edgeq_smlabb(uint32_t a, uint32_t b, int32_t sum)
-{
-  int32_t result;
-  __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-  return result;
-}
+EDGEQ_INSTRUCTION3(edgeq_smlabb, "smlabb %0, %1, %2, %3")
 
-EDGEQ_INLINE int32_t edgeq_smlatt(uint32_t a, uint32_t b, int32_t sum)
-{
-  int32_t result;
-  __asm__("smlatt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-  return result;
-}
+EDGEQ_INSTRUCTION3(edgeq_smlatt, "smlatt %0, %1, %2, %3")
 
 #else
 
@@ -149,6 +147,21 @@ EDGEQ_INLINE int32_t edgeq_ssat8(int32_t value)
 EDGEQ_INLINE int32_t edgeq_smlad(uint32_t a, uint32_t b, int32_t sum)
 {
   return (int32_t)((uint32_t)sum + (uint32_t)(edgeq_low(a) * edgeq_low(b)) + (uint32_t)(edgeq_high(a) * edgeq_high(b)));
+}
+
+EDGEQ_INLINE int32_t edgeq_smlsd(uint32_t a, uint32_t b, int32_t sum)
+{
+  return (int32_t)((uint32_t)sum + (uint32_t)(edgeq_low(a) * edgeq_low(b)) - (uint32_t)(edgeq_high(a) * edgeq_high(b)));
+}
+
+EDGEQ_INLINE int32_t edgeq_smladx(uint32_t a, uint32_t b, int32_t sum)
+{
+  return edgeq_smlad(a, b << 16 | b >> 16, sum);
+}
+
+EDGEQ_INLINE int32_t edgeq_smlsdx(uint32_t a, uint32_t b, int32_t sum)
+{
+  return edgeq_smlsd(a, b << 16 | b >> 16, sum);
 }
 
 EDGEQ_INLINE int32_t edgeq_smlabb(uint32_t a, uint32_t b, int32_t sum)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from edgeq.cortexm.ops.arithmetic import add, mul
+from edgeq.cortexm.ops.choose import conv_2d, depthwise_conv_2d, fully_connected
 from edgeq.cortexm.ops.code import Emitter
-from edgeq.cortexm.ops.convolution import convolution
 from edgeq.cortexm.ops.copy import concatenation, pad, slice_, transpose
-from edgeq.cortexm.ops.dense import dense
-from edgeq.cortexm.ops.depthwise import depthwise
 from edgeq.cortexm.ops.pool import pool
 from edgeq.cortexm.ops.reduce import mean, reduce_max
 from edgeq.cortexm.ops.reshape import reshape
@@ -16,9 +14,9 @@ from edgeq.cortexm.ops.table import table
 from edgeq.graph import ir
 
 EMITTERS: dict[str, Emitter] = {
-    ir.Conv2D.kind: convolution,
-    ir.DepthwiseConv2D.kind: depthwise,
-    ir.FullyConnected.kind: dense,
+    ir.Conv2D.kind: conv_2d,
+    ir.DepthwiseConv2D.kind: depthwise_conv_2d,
+    ir.FullyConnected.kind: fully_connected,
     ir.AveragePool2D.kind: pool,
     ir.MaxPool2D.kind: pool,
     ir.Mean.kind: mean,

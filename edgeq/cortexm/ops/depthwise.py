@@ -6,7 +6,7 @@ import math
 
 from edgeq.cortexm.ops.arrays import array
 from edgeq.cortexm.ops.code import Code
-from edgeq.cortexm.ops.convolution import map_literal
+from edgeq.cortexm.ops.shapes import map_literal
 from edgeq.cortexm.ops.sums import rescaling
 from edgeq.graph import ir
 
@@ -14,9 +14,8 @@ _MOST = 5
 """EDGEQ_DEPTHWISE_MOST of kernels/depthwise.h."""
 
 
-def depthwise(op: ir.Op, graph: ir.Graph, name: str) -> Code:
+def depthwise(op: ir.DepthwiseConv2D, graph: ir.Graph, name: str) -> Code:
     """Channel by channel; weights lie (height, width, filter)."""
-    assert isinstance(op, ir.DepthwiseConv2D)
     weight = graph.tensors[op.inputs[1]].data
     assert weight is not None
     scaling = rescaling(op, graph)
@@ -25,7 +24,7 @@ def depthwise(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         array("int32_t", f"{name}_parameters", scaling.parameters),
     )
     return Code(
-        f"edgeq_depthwise({map_literal(op, graph, scaling)},\n"
+        f"edgeq_depthwise({map_literal(op, graph, scaling.quick)},\n"
         f"                x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
         ("depthwise.h",),
