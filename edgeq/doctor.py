@@ -111,6 +111,8 @@ def _extras() -> Iterator[Check]:
         ("onnxsim", "export", "simplifying ONNX from elsewhere"),
         ("flatbuffers", "export", "writing TFLite"),
         ("tensorflow", "tensorflow", "the second INT8 converter, a cross-check"),
+        ("ziglang", "cortexm", "compiling C for Cortex-M"),
+        ("unicorn", "cortexm", "simulating Cortex-M"),
     ):
         distributions = (package, f"{package}-cpu") if package == "tensorflow" else (package,)
         found = next((version for name in distributions if (version := _version(name))), None)
