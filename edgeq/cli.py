@@ -252,6 +252,8 @@ def distill_command(
 @click.option("--onnx", is_flag=True, help="Write ONNX.")
 @click.option("--tflite", is_flag=True, help="Write TFLite.")
 @click.option("--int8", is_flag=True, help="Write the INT8 form of each too.")
+@click.option("--c", is_flag=True, help="Write the INT8 TFLite file as C too (with --int8).")
+@click.option("--board", metavar="TARGET", help="Refuse C that does not fit this microcontroller (see edgeq bench).")
 @click.option(
     "--calib",
     type=click.Path(path_type=Path),
@@ -275,6 +277,8 @@ def export_command(
     onnx: bool,
     tflite: bool,
     int8: bool,
+    c: bool,
+    board: str | None,
     calib: Path | None,
     classes: int | None,
     budget: str | None,
@@ -301,6 +305,8 @@ def export_command(
         budget=budget,
         lowering=lowering,
         compact=compact,
+        c=c,
+        board=board,
     )
     present(result.to_json(), "exported", as_json)
 
@@ -340,7 +346,7 @@ def bench_command(model: str, target: str, as_json: bool) -> None:
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a recording.")
-@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime or torch.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
 @click.option("--int8", is_flag=True, help="Run the INT8 stage.")
 @json_option
 def classify_command(
