@@ -30,7 +30,8 @@ from edgeq.audio.frontend import (
     stft_window,
     with_derivatives,
 )
-from edgeq.cortexm import frontend, host
+from edgeq.cortexm import frontend, frontend_cost, host, targets
+from edgeq.cortexm.targets import Target
 from edgeq.errors import InputError
 from edgeq.graph import from_tflite, reference
 from edgeq.graph.ir import Quantization
@@ -403,3 +404,33 @@ def test_front_ends_without_c_are_refused(spec: FrontendSpec, words: str) -> Non
 def test_a_scale_that_is_none_is_refused(scale: list[float]) -> None:
     with pytest.raises(InputError, match="input scale"):
         frontend.emit(SMALL, Quantization(np.array(scale, np.float32), np.zeros(len(scale), np.int32)), "refused")
+
+
+@pytest.fixture(scope="module")
+def board() -> Target:
+    for package in ("ziglang", "unicorn", "capstone", "elftools"):
+        pytest.importorskip(package)
+    return targets.find("stm32l496")
+
+
+@pytest.mark.parametrize("name", ["magnitude", "repeated", "end frame"])
+def test_a_microcontroller_gives_the_bits_of_the_host(variants: Compiled, board: Target, name: str) -> None:
+    spec, sources = variants.specs[name][0], variants.sources[name]
+    pcm = sounds(spec, 0.6 if name != "repeated" else 1.5)["starts and stops"]
+    found, wanted = frontend_cost.simulate(sources, spec, board, pcm), variants.record(name, pcm)
+    assert np.array_equal(found.codes, wanted.codes)
+    assert np.array_equal(found.gated, wanted.gated)
+    again = frontend_cost.simulate(sources, spec, board, pcm)
+    assert (again.frame, again.window, again.ram_bytes) == (found.frame, found.window, found.ram_bytes)
+
+
+@pytest.mark.slow
+def test_what_a_front_end_costs(zoo: Compiled, board: Target) -> None:
+    spec, sources = zoo.specs["esc10-qtiny"][0], zoo.sources["esc10-qtiny"]
+    run = frontend_cost.simulate(sources, spec, board, sounds(spec, 1.1)["noise"])
+    # A frame is a transform of 1024 samples and 64 mels; a window's codes take three derivatives of 3200 cells.
+    assert 50_000 < run.frame.count.cycles < 100_000
+    assert 100_000 < run.window.count.cycles < 500_000
+    assert run.cycles == spec.window_hop_frames * run.frame.count.cycles + run.window.count.cycles
+    assert sources.constants < run.flash_bytes < sources.constants + 12_000
+    assert sources.ram_bytes < run.ram_bytes < sources.ram_bytes + 512
