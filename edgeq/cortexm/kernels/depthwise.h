@@ -71,13 +71,25 @@ EDGEQ_INLINE void edgeq_depthwise_portable(edgeq_map map, const int8_t *x, const
 /* How many outputs of a row are computed together, for two channels. How high and wide a kernel may be. */
 enum { EDGEQ_DEPTHWISE_TOGETHER = 3, EDGEQ_DEPTHWISE_MOST = 5 };
 
-/* A row of the map with its padding, each four channels as pairs: channels 0 and 2, 1 and 3. */
+/* Codes to pairs of neighbours, `apart` words one behind the other; count is a multiple of 4. */
+EDGEQ_INLINE void edgeq_widen_neighbours(const int8_t *codes, int32_t count, uint32_t *pairs, int32_t apart)
+{
+  EDGEQ_OPAQUE(codes);
+  EDGEQ_OPAQUE(pairs);
+  for (int32_t rest = count / 4; rest > 0; rest--, codes += 4, pairs += 2 * apart) {
+    const uint32_t four = edgeq_load4(codes), even = edgeq_sxtb16(four), odd = edgeq_sxtb16_ror8(four);
+    pairs[0] = edgeq_low_halves(even, odd);
+    pairs[apart] = edgeq_high_halves(even, odd);
+  }
+}
+
+/* A row of the map with its padding, channels as pairs of neighbours. */
 EDGEQ_INLINE void edgeq_depthwise_row(edgeq_map map, const int8_t *x, int32_t y, uint32_t *pairs)
 {
   const int32_t columns = edgeq_depthwise_columns(map), words = map.channels / 2;
   const edgeq_span span = edgeq_span_of(map, y, columns);
   edgeq_fill_pairs(pairs, span.begin * words, map.zero_point_in);
-  edgeq_widen(x + span.source, span.count * map.channels, pairs + span.begin * words, 1);
+  edgeq_widen_neighbours(x + span.source, span.count * map.channels, pairs + span.begin * words, 1);
   edgeq_fill_pairs(pairs + (span.begin + span.count) * words, (columns - span.begin - span.count) * words,
                    map.zero_point_in);
 }
@@ -101,6 +113,210 @@ EDGEQ_INLINE void edgeq_depthwise_taps(edgeq_map map, int32_t together, const ui
   }
 }
 
+/* Whether edgeq_depthwise_3x3, or that by 2, does for a layer. */
+EDGEQ_INLINE int edgeq_depthwise_is_3x3(edgeq_map map)
+{
+  return map.kernel_height == 3 && map.kernel_width == 3 && map.dilation_right == 1 && map.stride_right <= 2 &&
+         map.out_width >= 3 && map.quick;
+}
+
+/* A row of outputs of a 3 x 3 kernel, stride 1 or 2: for each two channels, three outputs at a time. The last three may
+   have been computed in part before. lines: of the first output's first column, and moved on, as weights, parameters and
+   y are. column: bytes of a column, twice those of an output. last: bytes from the last three outputs but three to
+   the last three. */
+typedef struct {
+  const uint32_t *lines[3];
+  const uint32_t *weights;
+  const int32_t *parameters;
+  int8_t *y;
+  int32_t column, threes, pairs, twice_zero_point_and_one, last;
+} edgeq_depthwise_line;
+
+#if defined(EDGEQ_DSP_ASSEMBLY)
+
+#define EDGEQ_DEPTHWISE_TAP(tap, x, even, odd) \
+  "smlabb " even ", " tap ", " x ", " even "\n" \
+  "smlatt " odd ", " tap ", " x ", " odd "\n"
+
+/* A line: r0 is at its first column, r1 at the weights of its three taps; sums in r2 to r7. */
+#define EDGEQ_DEPTHWISE_LINE                    \
+  "ldm r1!, {r8-r10}\n"                         \
+  "ldr r11, [r0]\n"                             \
+  "ldr r12, [r0, lr]\n"                         \
+  EDGEQ_DEPTHWISE_TAP("r8", "r11", "r2", "r3")  \
+  EDGEQ_DEPTHWISE_TAP("r9", "r12", "r2", "r3")  \
+  EDGEQ_DEPTHWISE_TAP("r8", "r12", "r4", "r5")  \
+  "add r0, r0, lr, lsl #1\n"                    \
+  "ldr r11, [r0]\n"                             \
+  "ldr r12, [r0, lr]\n"                         \
+  EDGEQ_DEPTHWISE_TAP("r10", "r11", "r2", "r3") \
+  EDGEQ_DEPTHWISE_TAP("r9", "r11", "r4", "r5")  \
+  EDGEQ_DEPTHWISE_TAP("r8", "r11", "r6", "r7")  \
+  "ldr r11, [r0, lr, lsl #1]\n"                 \
+  EDGEQ_DEPTHWISE_TAP("r10", "r12", "r4", "r5") \
+  EDGEQ_DEPTHWISE_TAP("r9", "r12", "r6", "r7")  \
+  EDGEQ_DEPTHWISE_TAP("r10", "r11", "r6", "r7")
+
+#define EDGEQ_DEPTHWISE_LINE_BY_2               \
+  "ldm r1!, {r8-r10}\n"                         \
+  "ldr r11, [r0]\n"                             \
+  "ldr r12, [r0, lr]\n"                         \
+  "add r0, r0, lr, lsl #1\n"                    \
+  EDGEQ_DEPTHWISE_TAP("r8", "r11", "r2", "r3")  \
+  EDGEQ_DEPTHWISE_TAP("r9", "r12", "r2", "r3")  \
+  "ldr r11, [r0]\n"                             \
+  "ldr r12, [r0, lr]\n"                         \
+  "add r0, r0, lr, lsl #1\n"                    \
+  EDGEQ_DEPTHWISE_TAP("r10", "r11", "r2", "r3") \
+  EDGEQ_DEPTHWISE_TAP("r8", "r11", "r4", "r5")  \
+  EDGEQ_DEPTHWISE_TAP("r9", "r12", "r4", "r5")  \
+  "ldr r11, [r0]\n"                             \
+  "ldr r12, [r0, lr]\n"                         \
+  EDGEQ_DEPTHWISE_TAP("r10", "r11", "r4", "r5") \
+  EDGEQ_DEPTHWISE_TAP("r8", "r11", "r6", "r7")  \
+  "ldr r11, [r0, lr, lsl #1]\n"                 \
+  EDGEQ_DEPTHWISE_TAP("r9", "r12", "r6", "r7")  \
+  EDGEQ_DEPTHWISE_TAP("r10", "r11", "r6", "r7")
+
+#define EDGEQ_DEPTHWISE_CODE(sum, place)        \
+  "add " sum ", r8, " sum ", lsl #1\n"          \
+  "smmulr " sum ", " sum ", r9\n"               \
+  "add " sum ", " sum ", " sum ", asr #31\n"    \
+  "add " sum ", " sum ", r10\n"                 \
+  "asr " sum ", " sum ", r11\n"                 \
+  "ssat " sum ", #8, " sum "\n"                 \
+  "strb " sum ", " place "\n"
+
+/* A channel's bias, multiplier, shift at r5, to twice the bias, multiplier, rounding, right shift at r12. */
+#define EDGEQ_DEPTHWISE_PARAMETERS              \
+  "ldm r5!, {r7-r9}\n"                          \
+  "rsb r10, r9, #0\n"                           \
+  "lsl r7, r7, #1\n"                            \
+  "lsl r9, r11, r10\n"                          \
+  "asr r9, r9, #1\n"                            \
+  "stm r12!, {r7-r10}\n"
+
+/* In assembly as edgeq_block_codes is. On the stack, from sp on: the three lines, y, threes left, weights; both channels'
+   parameters; the line; pairs left. */
+#define EDGEQ_DEPTHWISE_FUNCTION(name, line, columns)                                       \
+  __attribute__((naked, noinline)) static inline void name(edgeq_depthwise_line *of)        \
+  {                                                                                         \
+    __asm__(                                                                                \
+        "push {r4-r11, lr}\n"                                                               \
+        "sub sp, sp, #64\n"                                                                 \
+        "ldr r1, [r0, #32]\n"                                                               \
+        "str r0, [sp, #56]\n"                                                               \
+        "str r1, [sp, #60]\n"                                                               \
+        "1:\n"                                                                              \
+        "ldr r0, [sp, #56]\n"                                                               \
+        "ldr lr, [r0, #24]\n"                                                               \
+        "ldr r11, [r0, #36]\n"                                                              \
+        "ldm r0, {r1-r6}\n"                                                                 \
+        "add r12, sp, #24\n"                                                                \
+        EDGEQ_DEPTHWISE_PARAMETERS                                                          \
+        EDGEQ_DEPTHWISE_PARAMETERS                                                          \
+        "ldr r7, [r0, #28]\n"                                                               \
+        "stm sp, {r1-r3}\n"                                                                 \
+        "str r6, [sp, #12]\n"                                                               \
+        "str r7, [sp, #16]\n"                                                               \
+        "str r4, [sp, #20]\n"                                                               \
+        "adds r1, #4\n"                                                                     \
+        "adds r2, #4\n"                                                                     \
+        "adds r3, #4\n"                                                                     \
+        "adds r4, #36\n"                                                                    \
+        "adds r6, #2\n"                                                                     \
+        "stm r0, {r1-r6}\n"                                                                 \
+        "2:\n"                                                                              \
+        "ldr r0, [sp]\n"                                                                    \
+        "ldr r1, [sp, #20]\n"                                                               \
+        "movs r2, #0\n"                                                                     \
+        "movs r3, #0\n"                                                                     \
+        "movs r4, #0\n"                                                                     \
+        "movs r5, #0\n"                                                                     \
+        "movs r6, #0\n"                                                                     \
+        "movs r7, #0\n"                                                                     \
+        line                                                                                \
+        "ldr r0, [sp, #4]\n"                                                                \
+        line                                                                                \
+        "ldr r0, [sp, #8]\n"                                                                \
+        line                                                                                \
+        "add r0, sp, #24\n"                                                                 \
+        "ldm r0!, {r8-r11}\n"                                                               \
+        "ldr r1, [sp, #12]\n"                                                               \
+        "lsr r12, lr, #1\n"                                                                 \
+        EDGEQ_DEPTHWISE_CODE("r2", "[r1]")                                                  \
+        EDGEQ_DEPTHWISE_CODE("r4", "[r1, r12]")                                             \
+        EDGEQ_DEPTHWISE_CODE("r6", "[r1, lr]")                                              \
+        "ldm r0, {r8-r11}\n"                                                                \
+        "adds r1, #1\n"                                                                     \
+        EDGEQ_DEPTHWISE_CODE("r3", "[r1]")                                                  \
+        EDGEQ_DEPTHWISE_CODE("r5", "[r1, r12]")                                             \
+        EDGEQ_DEPTHWISE_CODE("r7", "[r1, lr]")                                              \
+        "ldm sp, {r2-r6}\n"                                                                 \
+        "add r9, lr, r12\n"                                                                 \
+        "subs r6, #1\n"                                                                     \
+        "beq 4f\n"                                                                          \
+        "cmp r6, #1\n"                                                                      \
+        "beq 5f\n"                                                                          \
+        "3:\n"                                                                              \
+        "add r2, r2, r9, lsl #" columns "\n"                                                \
+        "add r3, r3, r9, lsl #" columns "\n"                                                \
+        "add r4, r4, r9, lsl #" columns "\n"                                                \
+        "add r5, r5, r9\n"                                                                  \
+        "stm sp, {r2-r6}\n"                                                                 \
+        "b 2b\n"                                                                            \
+        "5:\n"                                                                              \
+        "ldr r0, [sp, #56]\n"                                                               \
+        "ldr r9, [r0, #40]\n"                                                               \
+        "b 3b\n"                                                                            \
+        "4:\n"                                                                              \
+        "ldr r0, [sp, #60]\n"                                                               \
+        "subs r0, #1\n"                                                                     \
+        "str r0, [sp, #60]\n"                                                               \
+        "bne 1b\n"                                                                          \
+        "add sp, sp, #64\n"                                                                 \
+        "pop {r4-r11, pc}\n");                                                              \
+  }
+
+EDGEQ_DEPTHWISE_FUNCTION(edgeq_depthwise_3x3, EDGEQ_DEPTHWISE_LINE, "1")
+EDGEQ_DEPTHWISE_FUNCTION(edgeq_depthwise_3x3_by_2, EDGEQ_DEPTHWISE_LINE_BY_2, "2")
+
+#else
+
+EDGEQ_INLINE void edgeq_depthwise_3x3_by(edgeq_depthwise_line *of, int32_t stride)
+{
+  const int32_t channels = of->column / 2, apart = of->column / 4;
+  for (int32_t pair = 0; pair < of->pairs; pair++, of->weights += 9, of->parameters += 2 * EDGEQ_PARAMETERS) {
+    int32_t first = 0;
+    for (int32_t three = 0; three < of->threes; three++) {
+      first += three == 0 ? 0 : three == of->threes - 1 ? of->last / channels : 3;
+      for (int32_t output = first; output < first + 3; output++) {
+        int32_t even = 0, odd = 0;
+        for (int32_t tap = 0; tap < 9; tap++) {
+          const uint32_t both = of->lines[tap / 3][(output * stride + tap % 3) * apart + pair];
+          even = edgeq_smlabb(of->weights[tap], both, even);
+          odd = edgeq_smlatt(of->weights[tap], both, odd);
+        }
+        int8_t *to = of->y + output * channels + 2 * pair;
+        to[0] = (int8_t)edgeq_quick_code(even, of->parameters, of->twice_zero_point_and_one);
+        to[1] = (int8_t)edgeq_quick_code(odd, of->parameters + EDGEQ_PARAMETERS, of->twice_zero_point_and_one);
+      }
+    }
+  }
+}
+
+EDGEQ_INLINE void edgeq_depthwise_3x3(edgeq_depthwise_line *of)
+{
+  edgeq_depthwise_3x3_by(of, 1);
+}
+
+EDGEQ_INLINE void edgeq_depthwise_3x3_by_2(edgeq_depthwise_line *of)
+{
+  edgeq_depthwise_3x3_by(of, 2);
+}
+
+#endif
+
 /* A filter a channel, channels a multiple of 4. scratch: weights as pairs, (channels / 2, kernel_height, kernel_width)
    words; then a ring of rows, edgeq_depthwise_rows times edgeq_depthwise_columns times channels / 2 words. */
 EDGEQ_INLINE void edgeq_depthwise_dsp(edgeq_map map, const int8_t *x, const int8_t *weights, const int32_t *parameters,
@@ -111,7 +327,7 @@ EDGEQ_INLINE void edgeq_depthwise_dsp(edgeq_map map, const int8_t *x, const int8
   const int32_t together = map.out_width < EDGEQ_DEPTHWISE_TOGETHER ? map.out_width : EDGEQ_DEPTHWISE_TOGETHER;
   uint32_t *pairs = (uint32_t *)(void *)scratch, *ring = pairs + taps * map.channels / 2;
   for (int32_t tap = 0; tap < taps; tap++) {
-    edgeq_widen(weights + tap * map.channels, map.channels, pairs + tap, taps);
+    edgeq_widen_neighbours(weights + tap * map.channels, map.channels, pairs + tap, taps);
   }
   int32_t ready = 0;
   for (int32_t row = 0; row < map.out_height; row++) {
@@ -122,32 +338,37 @@ EDGEQ_INLINE void edgeq_depthwise_dsp(edgeq_map map, const int8_t *x, const int8
     for (int32_t down = 0; down < map.kernel_height; down++) {
       lines[down] = ring + (row * map.stride_down + down * map.dilation_down) % rows * row_pairs;
     }
+    if (edgeq_depthwise_is_3x3(map)) {
+      edgeq_depthwise_line line = {{lines[0], lines[1], lines[2]}, pairs, parameters, y + row * map.out_width * map.channels,
+                                   2 * map.channels, (map.out_width + 2) / 3, map.channels / 2,
+                                   2 * map.zero_point + 1,
+                                   ((map.out_width + 2) % 3 + 1) * map.channels};
+      if (map.stride_right == 1) {
+        edgeq_depthwise_3x3(&line);
+      } else {
+        edgeq_depthwise_3x3_by_2(&line);
+      }
+      continue;
+    }
     for (int32_t column = 0; column < map.out_width; column += together) {
       const int32_t first = column < map.out_width - together ? column : map.out_width - together;
       const int32_t *own = parameters;
       const uint32_t *weight = pairs;
       int8_t *to = y + (row * map.out_width + first) * map.channels;
-      int32_t place = first * map.stride_right * map.channels / 2;
-      for (int32_t rest = map.channels / 4; rest > 0; rest--) {
-        for (int32_t half = 0; half < 2; half++) {
-          int32_t sums[EDGEQ_DEPTHWISE_TOGETHER][2] = {{0, 0}, {0, 0}, {0, 0}};
-          EDGEQ_KEEP_LOOP
-          for (int32_t down = 0; down < map.kernel_height; down++, weight += map.kernel_width) {
-            edgeq_depthwise_taps(map, together, lines[down] + place, weight, sums);
-          }
-          EDGEQ_UNROLL
-          for (int32_t n = 0; n < 2 * together; n++) {
-            const int32_t *of = own + n % 2 * 2 * EDGEQ_PARAMETERS;
-            int8_t *code = to + n / 2 * map.channels + n % 2 * 2;
-            *code = map.quick ? (int8_t)edgeq_quick_code(sums[n / 2][n % 2], of, 2 * map.zero_point + 1)
-                              : edgeq_code(map, (uint32_t)sums[n / 2][n % 2], of);
-          }
-          place++;
-          own += EDGEQ_PARAMETERS;
-          to++;
+      for (int32_t pair = 0; pair < map.channels / 2; pair++, own += 2 * EDGEQ_PARAMETERS, to += 2) {
+        const int32_t place = first * map.stride_right * map.channels / 2 + pair;
+        int32_t sums[EDGEQ_DEPTHWISE_TOGETHER][2] = {{0, 0}, {0, 0}, {0, 0}};
+        EDGEQ_KEEP_LOOP
+        for (int32_t down = 0; down < map.kernel_height; down++, weight += map.kernel_width) {
+          edgeq_depthwise_taps(map, together, lines[down] + place, weight, sums);
         }
-        own += 2 * EDGEQ_PARAMETERS;
-        to += 2;
+        EDGEQ_UNROLL
+        for (int32_t n = 0; n < 2 * together; n++) {
+          const int32_t *of = own + n % 2 * EDGEQ_PARAMETERS;
+          to[n / 2 * map.channels + n % 2] =
+              map.quick ? (int8_t)edgeq_quick_code(sums[n / 2][n % 2], of, 2 * map.zero_point + 1)
+                        : edgeq_code(map, (uint32_t)sums[n / 2][n % 2], of);
+        }
       }
     }
   }
