@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,8 @@ from edgeq.audio.frontend import (
     stft_window,
     with_derivatives,
 )
-from edgeq.cortexm import frontend, frontend_cost, host, targets
+from edgeq.classify import classify
+from edgeq.cortexm import decision, emit, frontend, frontend_cost, host, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import InputError
 from edgeq.graph import from_tflite, reference
@@ -434,3 +436,39 @@ def test_what_a_front_end_costs(zoo: Compiled, board: Target) -> None:
     assert run.cycles == spec.window_hop_frames * run.frame.count.cycles + run.window.count.cycles
     assert sources.constants < run.flash_bytes < sources.constants + 12_000
     assert sources.ram_bytes < run.ram_bytes < sources.ram_bytes + 512
+
+
+@pytest.mark.slow
+def test_the_example_in_the_header_labels_recordings(tmp_path: Path) -> None:
+    """Samples through front end, model and decision, as the header says, and through LiteRT."""
+    opened = bundle.read(ROOT / "models" / "esc10-qnano")
+    graph = from_tflite.read(opened.folder / opened.exports["tflite-int8"])
+    taken, given = graph.tensors[graph.input].quantization, graph.tensors[graph.output].quantization
+    assert taken is not None and given is not None
+    files = {
+        **emit.emit(graph, opened.name, opened.labels).files,
+        **frontend.emit(opened.frontend, taken, opened.name).files,
+        **decision.emit(opened.decision, given, len(opened.labels), opened.name),
+    }
+    header = files["esc10_qnano_frontend.h"]
+    example = header[
+        header.index("     static esc10_qnano_decision clip;") : header.index("   A microphone that goes on")
+    ]
+    names = ["esc10_qnano", "esc10_qnano_decision", "esc10_qnano_frontend"]
+    includes = "".join(f'#include "{name}.h"\n' for name in names)
+    main = (
+        "int main(void) { int16_t pcm[500]; size_t n; while ((n = fread(pcm, 2, 500, stdin))) heard(pcm, n); ended(); }"
+    )
+    files["main.c"] = f"#include <stdio.h>\n#include <string.h>\n{includes}{example}\n{main}\n"
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    command = [*host.compiler(), *host.FLAGS, "-o", "program", "main.c", *(f"{name}.c" for name in names)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    heard = set()
+    for name, pcm in sounds(opened.frontend, 2.0).items():
+        soundfile.write(tmp_path / "it.wav", pcm, opened.frontend.sample_rate, subtype="PCM_16")
+        label = subprocess.run([tmp_path / "program"], input=pcm.tobytes(), capture_output=True, check=True).stdout
+        (wanted,) = classify(opened, [tmp_path / "it.wav"], top=1, int8=True)
+        assert label.decode().strip() == wanted.top[0].label, name
+        heard.add(label)
+    assert len(heard) > 1

@@ -173,16 +173,15 @@ def _half_width(spec: FrontendSpec) -> int:
 def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: int) -> str:
     upper = prefix.upper()
     scale, zero_point = np.float32(quantization.scale[0]), int(quantization.zero_point[0])
+    shape = f"{spec.n_mels} mels x {spec.window_frames} frames x {spec.components} components as int8"
     overlap = f"{spec.window_frames} frames, one every {spec.window_hop_frames} frames of {spec.hop_length} samples"
     return f"""/* {prefix}: its front end, written by edgeq {metadata.version("edgeq")}.
    SPDX-License-Identifier: Apache-2.0
 
-   From 16-bit mono samples at {spec.sample_rate} Hz to what the model takes: {spec.n_mels} mels x {
-        spec.window_frames
-    } frames x
-   {spec.components} components, codes of {scale} from {zero_point}. Windows of {overlap}.
-   A recording, or a microphone that goes on forever, comes in blocks of any size; the windows are the same. With the
-   model and the decision of the same name:
+   From 16-bit mono samples at {spec.sample_rate} Hz to what the model takes:
+   {shape}, {scale} a code, {zero_point} for 0.
+   Windows of {overlap}.
+   Samples come in blocks of any size; the windows are the same. With the model and the decision of the same name:
 
      static {prefix}_decision clip;
 
@@ -192,7 +191,7 @@ def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: in
        {prefix}_decision_add(&clip, {prefix}_run(), gated);
      }}
 
-     void heard(const int16_t *pcm, size_t count)   ... a block of samples, from an I2S or PDM microphone
+     void heard(const int16_t *pcm, size_t count)  // a block of samples, from an I2S or PDM microphone
      {{
        while (count > 0) {{
          size_t taken = {prefix}_frontend_push(pcm, count);
@@ -204,7 +203,7 @@ def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: in
        }}
      }}
 
-     void ended(void)                               ... the recording is over
+     void ended(void)                              // the recording is over
      {{
        while ({prefix}_frontend_finish()) {{
          judge();
@@ -213,6 +212,7 @@ def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: in
        memset(&clip, 0, sizeof clip);
      }}
 
+   A microphone that goes on forever never ends: ask its clip whenever an answer is wanted, and begin a new one.
    Call all of these from one thread. A microphone's interrupt fills a buffer, and the thread hands it on.
    Memory beside the stack: {upper}_FRONTEND_RAM_BYTES. */
 #ifndef {upper}_FRONTEND_H
