@@ -117,10 +117,20 @@ EDGEQ_INLINE void edgeq_quaternion_pairs(const int8_t *codes, int32_t quaternion
 /* The patch of an output as such pairs. */
 EDGEQ_INLINE void edgeq_quaternion_patch(edgeq_map map, const int8_t *x, int32_t row, int32_t column, uint32_t *pairs)
 {
-  for (int32_t down = 0; down < map.kernel_height; down++) {
-    const int32_t y = row * map.stride_down - map.above + down * map.dilation_down;
-    for (int32_t right = 0; right < map.kernel_width; right++, pairs += map.channels) {
-      const int32_t across = column * map.stride_right - map.left + right * map.dilation_right;
+  const int32_t begin = column * map.stride_right - map.left;
+  int32_t y = row * map.stride_down - map.above;
+  EDGEQ_KEEP_LOOP
+  for (int32_t down = 0; down < map.kernel_height; down++, y += map.dilation_down) {
+    int32_t place = (y * map.width + begin) * map.channels;
+    if (edgeq_row_inside(map, y, begin)) {
+      for (int32_t right = 0; right < map.kernel_width; right++, place += map.channels, pairs += map.channels) {
+        edgeq_quaternion_pairs(x + place, map.channels / 4, pairs);
+      }
+      continue;
+    }
+    int32_t across = begin;
+    EDGEQ_KEEP_LOOP
+    for (int32_t right = 0; right < map.kernel_width; right++, across += map.dilation_right, pairs += map.channels) {
       if (edgeq_inside(map, y, across)) {
         edgeq_quaternion_pairs(x + (y * map.width + across) * map.channels, map.channels / 4, pairs);
       } else {

@@ -24,7 +24,7 @@ enum { EDGEQ_BIAS, EDGEQ_MULTIPLIER, EDGEQ_SHIFT, EDGEQ_PARAMETERS };
 #if defined(EDGEQ_DSP)
 
 /* The same in 32 bits, and the zero point added: for sums that are below 2^30 in size with their bias, and shifts from
-   -21 to -1. Limited to int8. */
+   -23 to -1. Limited to int8. */
 EDGEQ_INLINE int32_t edgeq_quick_code(int32_t products, const int32_t *parameters, int32_t twice_zero_point_and_one)
 {
   const int32_t right = -parameters[EDGEQ_SHIFT];

@@ -9,10 +9,12 @@ import numpy as np
 from edgeq.cortexm.ops.code import activation_limits, scale, zero_point
 from edgeq.errors import InputError
 from edgeq.graph import ir
-from edgeq.graph.fixed_point import quantize_multiplier, wrap
+from edgeq.graph.fixed_point import multiply_by_quantized_multiplier, quantize_multiplier, wrap
 
 _QUICK_SUM = 1 << 30
-_QUICK_SHIFTS = -21, -1
+_QUICK_SHIFTS = -23, -1
+_SUM_LIMIT = 1 << 31
+_CONSTANT_REACH = 1 << 19
 _FACTOR_BITS, _LOW_BITS = 53, 22
 _SMALLEST_FACTOR = 2.0**-32
 
@@ -26,14 +28,30 @@ class Rescaling:
 
 
 def rescaling(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph) -> Rescaling:
-    """How a convolution's sums over the codes themselves become codes: the zero point is in the bias."""
-    weight = _constant(graph, op.inputs[1]).reshape(graph.tensors[op.inputs[1]].shape[0], -1)
+    """How a convolution's sums over the codes themselves become codes: the zero point is in the bias.
+
+    Filters that give one code whatever the input, as training leaves many with nothing but a bias, are given parameters
+    that give it too but are in the common range.
+    """
     multiplier, shift = quantize_multiplier(_factors(op, graph))
     bias = folded_bias(op, graph)
-    reach = np.abs(bias) + 128 * np.abs(weight).sum(axis=1)
-    quick = (reach < _QUICK_SUM) & (shift >= _QUICK_SHIFTS[0]) & (shift <= _QUICK_SHIFTS[1])
-    columns = np.broadcast_arrays(wrap(bias), multiplier, shift)
-    return Rescaling(np.stack(columns, axis=1), bool(quick.all()))
+    parameters = np.stack(np.broadcast_arrays(wrap(bias), multiplier, shift), axis=1)
+    weight = _constant(graph, op.inputs[1]).reshape(len(bias), -1)
+    reach = (128 * np.abs(weight)).sum(axis=1)
+    quick = np.abs(bias) + reach < _QUICK_SUM
+    quick &= (parameters[:, 2] >= _QUICK_SHIFTS[0]) & (parameters[:, 2] <= _QUICK_SHIFTS[1])
+    low, high = (limit - zero_point(graph, op.output) for limit in activation_limits(graph, op))
+    ends = [
+        np.clip(multiply_by_quantized_multiplier(bias + way * reach, parameters[:, 1], parameters[:, 2]), low, high)
+        for way in (-1, 1)
+    ]
+    constant = ~quick & (ends[0] == ends[1]) & (reach < _CONSTANT_REACH) & (np.abs(bias) + reach < _SUM_LIMIT)
+    constant &= parameters[:, 2] <= 0
+    codes = ends[0][constant]
+    parameters[constant] = np.stack(
+        [codes << 21, np.full_like(codes, 1 << 30), np.full_like(codes, -20)], axis=1
+    )  # a factor of 2^-21, which the weights are too small to be seen through
+    return Rescaling(parameters, bool((quick | constant).all()))
 
 
 def factors_once(op: ir.FullyConnected, graph: ir.Graph) -> np.ndarray:
