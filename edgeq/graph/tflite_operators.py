@@ -287,13 +287,16 @@ def _quantize(graph: Reading, node: Node) -> None:
         raise InputError(f"{node.where}: to uint8 inside the graph: expected int8")
     if x.name in graph.unsigned and x.name != graph.source:
         raise InputError(f"{node.where}: from uint8 inside the graph: expected int8")
+    same = _same_codes(x, result) and x.shape == result.shape
     if x.data is not None:
         graph.tensors[result.name] = _rounded(x, result, node)
-    elif x.dtype == "float32":
+    elif x.dtype == "float32" or (same and x.name in graph.unsigned):
         if x.name != graph.source or any(x.name in op.inputs for op in graph.ops):
             raise InputError(f"{node.where}: rounds {x.name!r}: expected float32 values only as the graph's one input")
         graph.source = result.name
-    elif _same_codes(x, result) and x.shape == result.shape:
+    elif same and result.name in graph.unsigned:
+        graph.result = x.name
+    elif same:
         graph.alias(result, x)
     else:
         graph.emit(ir.Quantize((x.name,), result.name))
