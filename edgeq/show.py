@@ -147,8 +147,13 @@ def benchmarks(result: Value | Sequence[Value]) -> None:
             _bytes(report["flash_bytes"]),
             _bytes(report["ram_bytes"]),
         )
+        if front := report.get("frontend"):
+            sizes = _bytes(front["flash_bytes"]), _bytes(front["ram_bytes"])
+            table.add_row("  front end", _band(front["latency_ms"]), "", _short(front["cycles"]), "", *sizes)
     console.print(table)
     console.print("[dim]cycles: of the core, with memory that never waits; RAM: the arena and the stack[/]")
+    if any(report.get("frontend") for report in reports):
+        console.print("[dim]front end: on top, from one window to the next[/]")
     for report in reports:
         machine, energy = report["machine"], report["energy_mj"]
         console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import graphs
 import numpy as np
 import pytest
 
-from edgeq import cli
-from edgeq.bench import microcontroller, run
+from edgeq import cli, zoo
+from edgeq.bench import frontend, microcontroller, run
 from edgeq.cortexm import targets
+from edgeq.cortexm.frontend import emit
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import tflite
 from edgeq.graph import cost, ir, reference
+from edgeq.graph.ir import Quantization
 from edgeq.graph.quantize import observe, quantize
 
 ZOO = Path(__file__).resolve().parent.parent / "models"
 KEYS = {
     "target", "runtime", "kind", "latency_ms", "instructions", "cycles", "macs", "cycles_per_mac", "energy_mj",
-    "flash_bytes", "ram_bytes", "layers", "machine",
+    "flash_bytes", "ram_bytes", "layers", "machine", "frontend",
 }  # fmt: skip
 
 
@@ -81,7 +84,7 @@ def test_the_command_gives_one_value_for_one_target_and_a_list_for_several(
 ) -> None:
     code, out, err = edgeq(capsys, "bench", path, "--target", "nano33ble", "--json")
     one = json.loads(out)
-    assert code == 0 and set(one) == KEYS and not err
+    assert code == 0 and set(one) == KEYS and not err and one["frontend"] is None
     code, out, _ = edgeq(capsys, "bench", path, "--target", "nano33ble, stm32u575", "--json")
     both = json.loads(out)
     assert code == 0 and [report["target"] for report in both] == ["nano33ble", "stm32u575"]
@@ -151,9 +154,29 @@ def test_refusals_say_what_to_do(path: Path, tmp_path: Path, capsys: pytest.Capt
     assert "Missing option '--target'" in refusal(capsys, path)
 
 
-def test_a_bundle_is_taken_by_its_int8_file() -> None:
-    (report,) = run.bench("esc10-qdcase22", "nano33ble").reports
+def test_a_bundle_is_taken_by_its_int8_file_and_its_front_end_stands_apart() -> None:
+    (report,) = run.bench("esc10-qdcase22", "stm32u575").reports
     assert report.macs == 6_251_240
+    opened = zoo.find("esc10-qdcase22")
+    front, target = report.frontend, targets.find("stm32u575")
+    assert front is not None and front.latency_ms["low"] * 160e3 == pytest.approx(front.cycles)
+    quantization = Quantization(np.array([0.1], np.float32), np.array([0]), 0)
+    sources = emit(opened.frontend, quantization, "net")
+    assert 0 <= front.ram_bytes - sources.ram_bytes < 1024, "its variables, and the stack"
+    assert 0 < front.flash_bytes - sources.constants < 10_000, "its tables, and the code"
+    # Half as far from window to window, half as many frames to transform.
+    half = replace(opened.frontend, window_hop_seconds=opened.frontend.window_hop_seconds / 2)
+    less = frontend.measure(half, quantization, "net", target)
+    assert less.instructions < 0.6 * front.instructions
+
+
+def test_a_front_end_without_c_leaves_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise InputError("has no C")
+
+    monkeypatch.setattr(frontend, "measure", refuse)
+    (report,) = run.bench("esc10-qdcase22", "stm32u575").reports
+    assert report.frontend is None and report.to_json()["frontend"] is None
 
 
 def test_an_unknown_model_is_refused() -> None:

@@ -29,11 +29,23 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class FrontEnd:
+    """From sound to a model's input, for one window after another. RAM with the stack, without the model's input."""
+
+    instructions: int
+    cycles: int
+    latency_ms: Mapping[str, float]
+    flash_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True)
 class Report:
     """One inference of a model on a target.
 
     kind: how latency was found: simulated or estimated. latency_ms: low and high. cycles: of the core, with memory that
-    never waits. ram_bytes: the arena and the stack. machine: the target, and what the figures follow from.
+    never waits. ram_bytes: the arena and the stack. frontend: what comes on top, where the model has a front end in C.
+    machine: the target, and what the figures follow from.
     """
 
     target: str
@@ -49,6 +61,7 @@ class Report:
     ram_bytes: int
     layers: tuple[Layer, ...]
     machine: Mapping[str, Any]
+    frontend: FrontEnd | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's keys."""

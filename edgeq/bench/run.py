@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeq import zoo
-from edgeq.bench import microcontroller
-from edgeq.bench.report import Report
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.bench import frontend, microcontroller
+from edgeq.bench.report import FrontEnd, Report
 from edgeq.cortexm import targets
+from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import from_tflite
 from edgeq.graph.ir import Graph
@@ -39,12 +41,13 @@ def bench(model: str | Path, target: str) -> Bench:
     none of the targets.
     """
     found = [targets.find(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
-    name, graph = _opened(str(model))
+    name, graph, spec = _opened(str(model))
     reports: list[Report] = []
     failures: list[str] = []
     for one in found:
         try:
-            reports.append(microcontroller.measure(graph, name, one))
+            report = microcontroller.measure(graph, name, one)
+            reports.append(report if spec is None else replace(report, frontend=_frontend(spec, graph, name, one)))
         except CheckFailed as failure:
             failures.append(str(failure))
     if not reports:
@@ -52,10 +55,20 @@ def bench(model: str | Path, target: str) -> Bench:
     return Bench(name, tuple(reports), tuple(failures))
 
 
-def _opened(model: str) -> tuple[str, Graph]:
+def _frontend(spec: FrontendSpec, graph: Graph, name: str, target: Target) -> FrontEnd | None:
+    """What a front end costs, or nothing where it has no C."""
+    quantization = graph.tensors[graph.input].quantization
+    assert quantization is not None  # or there was no C of the network
+    try:
+        return frontend.measure(spec, quantization, name, target)
+    except InputError:
+        return None
+
+
+def _opened(model: str) -> tuple[str, Graph, FrontendSpec | None]:
     path = Path(model)
     if path.suffix == ".tflite" and path.is_file():
-        return path.stem, from_tflite.read(path)
+        return path.stem, from_tflite.read(path), None
     if path.suffix == ".onnx" and path.is_file():
         raise InputError(f"{model}: C is made of INT8 TFLite files: expected one of those, or a bundle")
     opened = zoo.find(model)
@@ -63,4 +76,4 @@ def _opened(model: str) -> tuple[str, Graph]:
         raise InputError(
             f"{model}: has no INT8 TFLite file; run: edgeq export {model} --tflite --int8 -o DIR, then: edgeq bench DIR"
         )
-    return opened.name, from_tflite.read(opened.checked(opened.exports[_STAGE]))
+    return opened.name, from_tflite.read(opened.checked(opened.exports[_STAGE])), opened.frontend
