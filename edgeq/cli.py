@@ -247,6 +247,41 @@ def distill_command(
     present(result, "training", as_json)
 
 
+@commands.command("ensemble", short_help="Merge models into one that gives the mean of their answers.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--share-tolerance",
+    type=float,
+    help="Compute maps once that differ by at most this part of their norm between members.",
+)
+@click.option("--leave-one-out", is_flag=True, help="Measure on --data what each member adds.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Labelled recordings: accuracy, ranges, likeness of maps."
+)
+@click.option("--budget", help="Refuse to write an ensemble over this budget (dcase2022, or a TOML file).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/ensemble]")
+@json_option
+def ensemble_command(
+    models: tuple[str, ...],
+    share_tolerance: float | None,
+    leave_one_out: bool,
+    data: Path | None,
+    budget: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Merge two or more models (zoo names, bundle folders, architectures) into one network: the mean of their answers.
+
+    They have to have the same labels, front end and output; maps of quaternion layers are never shared.
+    """
+    from edgeq.compress import ensembled
+
+    result = ensembled.run(
+        models, output, share_tolerance=share_tolerance, leave_one_out=leave_one_out, data=data, budget=budget
+    )
+    present(result, "ensemble", as_json)
+
+
 @commands.command("export", short_help="Export MODEL for runtimes and devices, verified.")
 @click.argument("model")
 @click.option("--onnx", is_flag=True, help="Write ONNX.")

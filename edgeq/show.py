@@ -104,6 +104,32 @@ def pruning(result: Value) -> None:
     console.print(f"[dim]next:[/] edgeq export {escape(result['bundle'])} --int8", soft_wrap=True)
 
 
+def ensemble(result: Value) -> None:
+    """The members and all of them together: what they cost, and where recordings were heard how well they hear."""
+    heard, shared, parts = "clips" in result, result.get("shared"), result.get("leave_one_out")
+    accuracy = (">INT8", ">float") if heard else ()
+    gains = (">without it", ">it adds") if parts else ()
+    table = _table("model", ">parameters", ">MACs", *accuracy, *gains, title=escape(result["name"]))
+    for number, member in enumerate(result["members"]):
+        rest = (_accuracy(parts[number]["accuracy"]), f"{parts[number]['gain']:+.1%}") if parts else ()
+        costs = _count(member["parameters"]), _count(member["macs"])
+        table.add_row(escape(member["name"]), *costs, *(_both(member) if heard else ()), *rest)
+    table.add_section()
+    for what, of in (("together", shared["before"]), ("maps shared", result)) if shared else (("together", result),):
+        costs = _count(of["parameters"]["with_statistics"]), _count(of["macs"]["network"])
+        table.add_row(f"[bold]{what}[/]", *costs, *(_both(of) if heard else ()))
+    console = _console()
+    console.print(table)
+    if heard:
+        console.print(f"[dim]accuracy: of {result['clips']:,} clips, trained on or not[/]")
+    if shared:
+        _shared_maps(console, shared)
+    if budget := result["budget"]:
+        console.print(f"budget {escape(budget['name'])}: [green]kept[/]")
+    console.print(f"\n[green]wrote[/] {escape(result['bundle'])}", soft_wrap=True)
+    console.print(f"[dim]next:[/] edgeq export {escape(result['bundle'])} --int8", soft_wrap=True)
+
+
 def exported(result: Value) -> None:
     """The files, the verdict of the gate, and what firmware needs to know."""
     verification(result["verify"])
@@ -215,6 +241,20 @@ def checks(rows: Sequence[Value]) -> None:
     _console().print(table)
 
 
+def _shared_maps(console: Console, shared: Value) -> None:
+    """How many maps each layer takes over, and from whom."""
+    if shared["layers"]:
+        table = _table("layer", "of", "takes maps over from", ">maps")
+        for row in shared["layers"]:
+            table.add_row(escape(row["layer"]), escape(row["member"]), escape(row["source"]), _count(row["maps"]))
+        console.print(table)
+    saved = f"saves {shared['parameters_saved']:,} parameters and {shared['macs_saved']:,} MACs"
+    what = f"{shared['maps']:,} maps within {shared['tolerance']:g} on {escape(shared['compared_on'])}"
+    console.print(f"{what}: {saved if shared['maps'] else 'nothing is shared'}", soft_wrap=True)
+    for note in shared["notes"]:
+        console.print(Text(note, style="dim"), soft_wrap=True)
+
+
 def _lowering(console: Console, form: str, choice: Value) -> None:
     """The form of each quaternion layer in one file, and why."""
     timed = any(layer["times"] for layer in choice["layers"])
@@ -280,6 +320,11 @@ def _accuracy(value: float | Value | None) -> str:
         low, high = value["low"], value["high"]
         return f"{value['mean']:.1%} ({low:.1%} to {high:.1%}, {value['seeds']} seeds)"
     return f"{value:.1%}"
+
+
+def _both(value: Value) -> tuple[str, str]:
+    """Accuracy in INT8 and in float."""
+    return _accuracy(value["accuracy"]), _accuracy(value["accuracy_float"])
 
 
 def _band(values: Value, digits: int = 3) -> str:

@@ -18,6 +18,7 @@ from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.batches import batches
 from edgeq.corpora import Corpus, metrics
+from edgeq.errors import InputError
 from edgeq.graph import quantize, reference
 from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
@@ -102,15 +103,25 @@ def train_on(
 def calibrate(
     network: nn.Module, architecture: NetworkSpec, logmels: Iterable[np.ndarray], spec: FrontendSpec
 ) -> quantize.Ranges:
-    """Activation ranges on CALIBRATION_WINDOWS ungated windows, spread evenly over the clips."""
+    """Activation ranges on `typical_windows` of clips."""
+    few = batches(typical_windows(logmels, spec), keep=True)
+    return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
+
+
+def typical_windows(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:
+    """CALIBRATION_WINDOWS ungated windows, spread evenly over clips: float32 (n, components, mels, frames).
+
+    Raises InputError where every window is gated.
+    """
     heard = []
     for logmel in logmels:
         windows = frontend.cut(logmel, spec)
         heard.append(windows[~frontend.gated(windows, spec)])
     windows = np.concatenate(heard)
+    if not len(windows):
+        raise InputError(f"every window of the clips is below the gate of {spec.gate} dB: nothing to calibrate on")
     chosen = windows[np.unique(np.linspace(0, len(windows) - 1, CALIBRATION_WINDOWS).round().astype(int))]
-    few = batches(frontend.features(chosen, spec), keep=True)
-    return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
+    return frontend.features(chosen, spec)
 
 
 def int8_predict(graph: Graph) -> Predict:
