@@ -30,7 +30,7 @@ def qemu() -> ModuleType:
 
 
 @pytest.mark.parametrize("make", [graphs.inverted_residual, graphs.quaternion], ids=lambda make: make.__name__)
-@pytest.mark.parametrize("compiler", ["zig"])
+@pytest.mark.parametrize("compiler", ["zig", "gcc"])
 def test_the_same_file_runs_and_counts_the_same(qemu: ModuleType, make: Callable[[], ir.Graph], compiler: str) -> None:
     if absent := qemu.missing(*(["arm-none-eabi-gcc"] if compiler == "gcc" else [])):
         pytest.skip(f"not installed: {', '.join(absent)}")

@@ -199,7 +199,7 @@ typedef struct {
 /* In assembly as edgeq_block_codes is. On the stack, from sp on: the three lines, y, threes left, weights; both channels'
    parameters; the line; pairs left. */
 #define EDGEQ_DEPTHWISE_FUNCTION(name, line, columns)                                       \
-  __attribute__((naked, noinline)) static inline void name(edgeq_depthwise_line *of)        \
+  EDGEQ_ASSEMBLY void name(edgeq_depthwise_line *of __attribute__((unused)))                \
   {                                                                                         \
     __asm__(                                                                                \
         "push {r4-r11, lr}\n"                                                               \

@@ -15,6 +15,8 @@
 /* GCC 12 at -O2 leaves out the call of a layer once it knows which places of the arena it is called with. */
 #define EDGEQ_NOINLINE __attribute__((noipa))
 #endif
+/* Of a function whose body is assembly alone. */
+#define EDGEQ_ASSEMBLY static EDGEQ_NOINLINE __attribute__((naked, unused))
 #define EDGEQ_ALIGNED(bytes) __attribute__((aligned(bytes)))
 /* The builtins are expanded in place where the size is small and known, -ffreestanding or not. */
 #define edgeq_copy(to, from, bytes) ((void)__builtin_memcpy((to), (from), (size_t)(bytes)))

@@ -154,7 +154,7 @@ typedef struct {
    where steps are no multiple of eight, the first round begins in its middle, with pointers as far back. On the stack,
    from sp on: end of the weights, begin of the pixels as far back, where the first round begins, how many bytes back the
    weights begin; then, from `parameters` on, what the block holds. */
-__attribute__((naked, noinline)) static inline void edgeq_block_codes(const edgeq_block *block)
+EDGEQ_ASSEMBLY void edgeq_block_codes(const edgeq_block *block __attribute__((unused)))
 {
   __asm__(
       "push {r4-r11, lr}\n"

@@ -232,7 +232,7 @@ typedef struct {
 
 /* In assembly, as edgeq_block_codes is: sums of the first pixel in r2 to r5, of the second in r6 to r9; four steps a
    round, of 100 bytes each. The stack is as there, with the number of filters that are left behind it. */
-__attribute__((naked, noinline)) static inline void edgeq_quaternion_codes(const edgeq_quaternion_block *block)
+EDGEQ_ASSEMBLY void edgeq_quaternion_codes(const edgeq_quaternion_block *block __attribute__((unused)))
 {
   __asm__(
       "push {r4-r11, lr}\n"
