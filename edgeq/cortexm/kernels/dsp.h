@@ -17,11 +17,11 @@
 
 #if defined(__GNUC__)
 #define EDGEQ_UNROLL _Pragma("GCC unroll 16")
-#define EDGEQ_UNROLL_4 _Pragma("GCC unroll 4")
+#define EDGEQ_UNROLL_2 _Pragma("GCC unroll 2")
 #define EDGEQ_KEEP_LOOP _Pragma("GCC unroll 1")
 #else
 #define EDGEQ_UNROLL
-#define EDGEQ_UNROLL_4
+#define EDGEQ_UNROLL_2
 #define EDGEQ_KEEP_LOOP
 #endif
 

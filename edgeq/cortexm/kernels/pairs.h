@@ -27,21 +27,6 @@ EDGEQ_INLINE void edgeq_widen(const int8_t *codes, int32_t count, uint32_t *pair
   }
 }
 
-/* The same for any count, one pair behind the other: the last ones may be half empty. */
-EDGEQ_INLINE void edgeq_widen_any(const int8_t *codes, int32_t count, uint32_t *pairs)
-{
-  edgeq_widen(codes, count / 4 * 4, pairs, 1);
-  if (count % 4) {
-    int8_t rest[4] = {0, 0, 0, 0};
-    edgeq_copy(rest, codes + count / 4 * 4, count % 4);
-    pairs += count / 4 * 2;
-    pairs[0] = edgeq_sxtb16(edgeq_load4(rest));
-    if (count % 4 > 1) {
-      pairs[1] = edgeq_sxtb16_ror8(edgeq_load4(rest));
-    }
-  }
-}
-
 /* Pairs of one code, one behind the other. */
 EDGEQ_INLINE void edgeq_fill_pairs(uint32_t *pairs, int32_t count, int32_t code)
 {
@@ -66,26 +51,6 @@ EDGEQ_INLINE void edgeq_block_sums(const int8_t **weights, const uint32_t *pixel
     }
   }
   *weights = weight;
-}
-
-/* Two filters and two more, whose weights lie `apart` bytes behind, at one pixel. */
-EDGEQ_INLINE void edgeq_four_sums(const int8_t *weights, int32_t apart, const uint32_t *pairs, int32_t steps,
-                                  int32_t sums[4])
-{
-  int32_t first = 0, second = 0, third = 0, fourth = 0;
-  const int8_t *further = weights + apart;
-  EDGEQ_UNROLL_4
-  for (; steps > 0; steps--, weights += 4, further += 4) {
-    const uint32_t pair = *pairs++, two = edgeq_load4(weights), more = edgeq_load4(further);
-    first = edgeq_smlad(edgeq_sxtb16(two), pair, first);
-    second = edgeq_smlad(edgeq_sxtb16_ror8(two), pair, second);
-    third = edgeq_smlad(edgeq_sxtb16(more), pair, third);
-    fourth = edgeq_smlad(edgeq_sxtb16_ror8(more), pair, fourth);
-  }
-  sums[0] = first;
-  sums[1] = second;
-  sums[2] = third;
-  sums[3] = fourth;
 }
 
 /* Four pixels times all filters, for parameters that edgeq_quick_code takes. weights: as edgeq_convolution has them. pixels: for each step, a pair of each pixel.

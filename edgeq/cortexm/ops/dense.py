@@ -15,16 +15,14 @@ def dense(op: ir.FullyConnected, graph: ir.Graph, name: str) -> Code:
     weight = graph.tensors[op.inputs[1]].data
     assert weight is not None
     factors = factors_once(op, graph)
-    pairs = in_pairs(weight)
     constants = (
-        array("int8_t", f"{name}_weights", pairs, align=4),
+        array("int8_t", f"{name}_weights", in_pairs(weight), align=4),
         array("int32_t", f"{name}_bias", wrap(folded_bias(op, graph))),
         array("int32_t", f"{name}_factors", factors),
     )
     return Code(
         f"edgeq_dense({layer_literal(op, graph, len(factors) > 1)},\n"
-        f"            x0, {name}_weights, {name}_bias, {name}_factors, scratch, y);",
+        f"            x0, {name}_weights, {name}_bias, {name}_factors, y);",
         constants,
         ("dense.h",),
-        scratch=4 * pairs.shape[1],
     )

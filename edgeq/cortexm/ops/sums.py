@@ -96,9 +96,10 @@ def _factor_once(op: ir.Op, graph: ir.Graph, factor: float, low: int, high: int)
     fraction, exponent = np.frexp(factor)
     exact, shift = int(fraction * (1 << _FACTOR_BITS)), _FACTOR_BITS - int(exponent)
     edges = _edges(factor, low, high)
-    for step in (0, 1, -1, 2, -2):
-        if all(_rounded(total, exact + step, shift) == _reference(total, factor) for total in edges):
-            return *divmod(exact + step, 1 << _LOW_BITS), shift - _LOW_BITS
+    short = (exact + (1 << _LOW_BITS - 1)) >> _LOW_BITS << _LOW_BITS  # with nothing in its low part: one product less
+    for candidate in (short, *(exact + step for step in (0, 1, -1, 2, -2))):
+        if candidate < 1 << _FACTOR_BITS and all(_rounded(n, candidate, shift) == _reference(n, factor) for n in edges):
+            return *divmod(candidate, 1 << _LOW_BITS), shift - _LOW_BITS
     raise InputError(f"{graph.name}: {op.kind} {op.output!r}: factor {factor} of its scales can't be had in integers")
 
 
