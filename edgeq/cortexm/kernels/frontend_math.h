@@ -43,7 +43,7 @@ EDGEQ_INLINE float edgeq_log(float x)
   return exponent * 0.693359375f + (2.0f * s + (2.0f * s * series - exponent * 2.12194440e-4f));
 }
 
-/* Square root of a number that is not negative, correctly rounded. */
+/* Square root of 0 or a positive, normal number, correctly rounded. */
 EDGEQ_INLINE float edgeq_square_root(float x)
 {
 #if defined(EDGEQ_FPU_INSTRUCTIONS)
