@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import graphs
 import int8_layers
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from edgeq.cortexm import host
+from edgeq.cortexm import build, host, simulate, targets
 from edgeq.cortexm.emit import emit
 from edgeq.cortexm.ops import EMITTERS
 from edgeq.cortexm.ops.quaternion import recognise
 from edgeq.graph import ir
-from edgeq.graph.reference import run
+from edgeq.graph.quantize import observe, quantize
+from edgeq.graph.reference import quantize_input, run
 
 EMULATED = ("-DEDGEQ_EMULATE_DSP",)
 FORMS = pytest.mark.parametrize("flags", [(), EMULATED], ids=["portable", "dsp"])
@@ -68,6 +70,38 @@ def test_layers_of_any_shape_equal_the_reference(flags, cases):
     assert_equal(cases, flags)
 
 
+def test_a_microcontroller_gives_the_same_codes():
+    """On the instruction set itself: rows and places that are no multiple of what is computed together."""
+    pytest.importorskip("unicorn")
+    net = graphs.Builder((1, 9, 11, 3))
+    x = net.conv(net.input, 8, (3, 3), padding=(1, 1, 1, 1))
+    x = net.depthwise(x, (3, 3), padding=(1, 1, 1, 1), activation=ir.NONE)
+    x = net.conv(net.conv(x, 6, (1, 1)), 5, (1, 1), activation=ir.RELU6)
+    x = net.conv(x, 8, (3, 2), stride=(1, 1), padding=(1, 0, 1, 1))
+    x = net.depthwise(x, (3, 3), stride=(2, 2), padding=(1, 1, 0, 1))
+    x = net.depthwise(x, (2, 2), padding=(1, 1, 1, 0), activation=ir.NONE)
+    x = net.conv(x, 12, (3, 3), padding=(1, 1, 1, 1), weight=net.hamilton(12, 8, (3, 3)), gain=net.gain(12))
+    x = net.conv(x, 4, (1, 1), weight=net.hamilton(4, 12, (1, 1)), gain=net.gain(4), activation=ir.NONE)
+    x = net.dense(net.dense(net.flatten(x), 11), 7, activation=ir.NONE)
+    graph = net.graph("every kernel", x)
+    quantized = quantize(graph, observe(graph, [graphs.inputs(graph, 16)]))
+    assert_simulated(quantized, quantize_input(quantized, graphs.inputs(graph, 2, seed=3)))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        int8_layers.quaternion_convolution((4, 5, 8), 2, (3, 3), value="largest", padding=(1, 1, 1, 1)),
+        int8_layers.convolution((4, 5, 7), 5, (3, 3), value="alternating"),
+        int8_layers.convolution((4, 5, 7), 5, (1, 1), factor="mixed"),
+    ],
+    ids=["quaternion", "convolution", "any factor"],
+)
+def test_a_microcontroller_gives_the_same_codes_for_extreme_ones(graph):
+    pytest.importorskip("unicorn")
+    assert_simulated(graph, int8_layers.inputs(graph))
+
+
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
 def test_quaternion_weights_take_a_quarter_of_the_bytes(kernel):
     graph = int8_layers.quaternion_convolution((6, 5, 8), 4, kernel)
@@ -102,3 +136,10 @@ def assert_equal(cases: Sequence[ir.Graph], flags: Sequence[str] = ()) -> None:
     for graph, sources in zip(cases, models, strict=True):
         codes = int8_layers.inputs(graph)
         np.testing.assert_array_equal(host.Program(library, sources).run(codes), run(graph, codes), str(graph.ops))
+
+
+def assert_simulated(graph: ir.Graph, codes: np.ndarray) -> None:
+    sources = emit(graph, "layer")
+    target = targets.find("stm32l496")
+    outputs = simulate.simulate(build.link(sources, target), target, sources, codes).outputs
+    np.testing.assert_array_equal(outputs, run(graph, codes))
