@@ -38,6 +38,8 @@ PROGRAMS = {
     "forever": "push {r4, lr}; bl forever; pop {r4, pc}",
     "total": "movs r2, #0; 1: ldr r3, [r0]; add.w r0, r0, #4; adds r2, r2, r3; subs r1, r1, #1; bne 1b; mov r0, r2; "
     "bx lr",
+    "guarded": "push {r4, lr}; cmp r1, #0; ittt eq; ldreq r2, [r0, #8]; ldreq r3, [r0, #12]; addeq r0, r2, r3; "
+    "cmp r1, #1; bl inner; pop {r4, pc}",
     "straight": ".rept 64; add.w r0, r0, #1; .endr; bx lr",
     "again": "1: .rept 64; add.w r1, r1, #1; .endr; subs r0, r0, #1; bne.w 1b; bx lr",
     "long_again": "1: .rept 300; add.w r1, r1, #1; .endr; subs r0, r0, #1; bne.w 1b; bx lr",
@@ -162,6 +164,14 @@ def waits(accelerated: Machine, words: int) -> int:
 @pytest.mark.parametrize("words", [1, 2, 3, 64, WORDS])
 def test_constants_are_read_from_flash_by_eight_bytes(accelerated: Machine, words: int) -> None:
     assert waits(accelerated, words) == -(-words // 2) * L496.wait_states
+
+
+@pytest.mark.parametrize("name", ["in_flash", "in_ram"])
+def test_a_load_that_is_conditional_leaves_what_follows_alone(accelerated: Machine, name: str) -> None:
+    """unicorn's hook on reads spoils the IT bits: what comes after the next jump was skipped."""
+    call = accelerated.call("guarded", accelerated.address(name), 0)
+    assert call.value == 2 + 3 + 1
+    assert call.count.instructions == 9 + 2
 
 
 def test_targets_without_the_accelerator_have_no_such_estimate(zero_wait: Machine) -> None:

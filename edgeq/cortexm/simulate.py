@@ -281,6 +281,9 @@ class _State(ctypes.Structure):
         ),
         ("instructions", _Cache),
         ("data", _Cache),
+        ("read_register", ctypes.c_void_p),
+        ("write_register", ctypes.c_void_p),
+        ("status", ctypes.c_int),
     )  # fmt: skip
 
 
@@ -313,6 +316,9 @@ class _Tally:
             wait_states=target.wait_states if self.follows_flash else 0,
             instructions=_Cache(lines=self._LINES, line_bytes=self._LINE_BYTES, part_bytes=self._PART_BYTES),
             data=_Cache(lines=self._DATA_LINES, line_bytes=self._LINE_BYTES, part_bytes=self._PART_BYTES),
+            read_register=ctypes.cast(_unicorn_library().uc_reg_read, ctypes.c_void_p),
+            write_register=ctypes.cast(_unicorn_library().uc_reg_write, ctypes.c_void_p),
+            status=_unicorn().arm_const.UC_ARM_REG_CPSR,
         )
         self._hooks = _hooks()
 
@@ -337,10 +343,8 @@ class _Tally:
         return self._blocks[self._blocks["runs"] > 0]
 
     def _attach(self, engine: Any, kind: int, function: Any, begin: int, end: int) -> None:
-        from unicorn.unicorn_py3.unicorn import uclib  # unicorn's C functions: its own hook_add takes Python only
-
         handle = ctypes.c_size_t()
-        status = uclib.uc_hook_add(
+        status = _unicorn_library().uc_hook_add(  # the one of Python takes functions of Python alone
             engine._uch,
             ctypes.byref(handle),
             kind,
@@ -376,3 +380,10 @@ def _unicorn() -> Any:
     except ImportError as error:
         raise InputError("no simulator of Cortex-M: run: pip install 'edgeq[cortexm]'") from error
     return unicorn
+
+
+def _unicorn_library() -> Any:
+    """unicorn's functions in C."""
+    from unicorn.unicorn_py3.unicorn import uclib
+
+    return uclib

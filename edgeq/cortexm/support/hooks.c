@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #define SETS 32 /* the larger cache's lines */
+#define IT_BITS 0x0600FC00u /* of the status register: which of the next instructions are conditional */
 
 /* A fully associative cache, the line used last first. Lines are filled part by part. */
 typedef struct {
@@ -23,6 +24,9 @@ typedef struct {
   uint32_t mask, used, full, code_begin, code_end, layer, last, last_end;
   uint32_t wait_states, fetched; /* 0 wait states: no flash to follow. fetched: the part of it read last */
   cache instructions, data;
+  int (*read_register)(void *engine, int number, void *value); /* uc_reg_read and uc_reg_write of unicorn */
+  int (*write_register)(void *engine, int number, const void *value);
+  int status; /* the number of the program status register */
 } tally;
 
 static int hit(cache *c, uint32_t address)
@@ -87,12 +91,20 @@ void edgeq_on_block(void *engine, uint64_t at, uint32_t bytes, void *user)
   }
 }
 
-/* Reads of flash alone: a hook on reads of RAM makes unicorn go wrong. */
+/* Reads of flash. Before it calls, unicorn 2.1.4 brings the processor's state up to date, the IT bits as well, which the
+   translated code that goes on has as zero until its block ends: after a load in an IT block, the next block's first
+   instructions would be taken for conditional ones. So they are set back. */
 void edgeq_on_read(void *engine, int type, uint64_t at, int bytes, int64_t value, void *user)
 {
+  uint32_t status = 0;
   tally *t = user;
   const uint32_t step = t->data.part_bytes, end = (uint32_t)at + (uint32_t)bytes;
-  (void)engine, (void)type, (void)value;
+  (void)type, (void)value;
   for (uint32_t part = (uint32_t)at / step * step; part < end; part += step)
     if (!hit(&t->data, part)) t->blocks[t->last].stalls += t->wait_states;
+  t->read_register(engine, t->status, &status);
+  if (status & IT_BITS) {
+    status &= ~IT_BITS;
+    t->write_register(engine, t->status, &status);
+  }
 }
