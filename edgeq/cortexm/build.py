@@ -125,7 +125,7 @@ def compiler() -> list[str]:
 
     Raises InputError, with what to install, where it is missing.
     """
-    if importlib.util.find_spec("ziglang") is None:
+    if not all(importlib.util.find_spec(package) for package in ("ziglang", "elftools")):
         raise InputError("no compiler for Cortex-M: run: pip install 'edgeq[cortexm]'")
     return [sys.executable, "-m", "ziglang", "cc"]
 

@@ -375,6 +375,7 @@ def _hooks() -> ctypes.CDLL:
 
 def _unicorn() -> Any:
     try:
+        import capstone  # noqa: F401  cycles.py wants it later
         import unicorn
         import unicorn.arm_const
     except ImportError as error:
