@@ -108,20 +108,21 @@ def ensemble(result: Value) -> None:
     """The members and all of them together: what they cost, and where recordings were heard how well they hear."""
     heard, shared, parts = "clips" in result, result.get("shared"), result.get("leave_one_out")
     accuracy = (">INT8", ">float") if heard else ()
-    gains = (">without it", ">it adds") if parts else ()
+    gains = (">without", ">adds") if parts else ()
     table = _table("model", ">parameters", ">MACs", *accuracy, *gains, title=escape(result["name"]))
     for number, member in enumerate(result["members"]):
         rest = (_accuracy(parts[number]["accuracy"]), f"{parts[number]['gain']:+.1%}") if parts else ()
-        costs = _count(member["parameters"]), _count(member["macs"])
+        costs = _count(member["parameters"]), _short(member["macs"])
         table.add_row(escape(member["name"]), *costs, *(_both(member) if heard else ()), *rest)
     table.add_section()
     for what, of in (("together", shared["before"]), ("maps shared", result)) if shared else (("together", result),):
-        costs = _count(of["parameters"]["with_statistics"]), _count(of["macs"]["network"])
+        costs = _count(of["parameters"]["with_statistics"]), _short(of["macs"]["network"])
         table.add_row(f"[bold]{what}[/]", *costs, *(_both(of) if heard else ()))
     console = _console()
     console.print(table)
     if heard:
-        console.print(f"[dim]accuracy: of {result['clips']:,} clips, trained on or not[/]")
+        gain = "; without each and what it adds: INT8" if parts else ""
+        console.print(f"[dim]accuracy: of {result['clips']:,} clips, trained on or not{gain}[/]")
     if shared:
         _shared_maps(console, shared)
     if budget := result["budget"]:
