@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from edgeq.errors import InputError
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import from_tflite, ir, reference
+from edgeq.graph.ir import NONE
 from edgeq.graph.quantize import observe, quantize
 
 NAMES = sorted(graphs.BUILDERS)
@@ -192,6 +193,94 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     broken = dataclasses.replace(weight, data=np.full_like(weight.data, np.nan))
     with pytest.raises(InputError, match=r"conv_1\.weight.*NaN"):
         from_tflite.read(to_tflite(dataclasses.replace(graph, tensors={**graph.tensors, weight.name: broken})))
+
+
+def many_kinds() -> bytes:
+    """A small INT8 file of what edgeq's own networks do without."""
+    net = graphs.Builder((1, 8, 6, 4))
+    x = net.conv(net.input, 4, (3, 3), padding=(2, 2, 1, 1), dilation=(2, 1))
+    x = net.max_pool(net.hard_swish(x), (3, 3), (2, 2), padding=(0, 1, 0, 1))
+    x = net.mul(x, net.mean(x, (1, 2), keep_dims=True))
+    x = net.concatenation([x, net.slice(x, 0, 2, axis=-3, step=2)], axis=-3)
+    x = net.sub(np.ones(4), x)
+    x = net.transpose(net.pad(x, (0, 1, 0, 0), (1, 0)), (0, 2, 1, 3))
+    x = net.dense(net.dense(x, 3), 5)
+    graph = net.graph("many_kinds", net.softmax(net.dense(net.flatten(x), 3, activation=NONE)))
+    return to_tflite(quantized(graph))
+
+
+MANY_KINDS = many_kinds()
+
+
+def test_a_file_of_many_kinds_comes_back_byte_for_byte() -> None:
+    assert to_tflite(from_tflite.read(MANY_KINDS)) == MANY_KINDS
+
+
+def test_names_that_are_missing_or_shared_are_made_up() -> None:
+    def change(model: schema.ModelT) -> None:
+        tensors = model.subgraphs[0].tensors
+        for tensor in tensors[::2]:
+            tensor.name = b""
+        for tensor in tensors[1::2]:
+            tensor.name = b"x" * 2000
+
+    model = schema.ModelT.InitFromPackedBuf(MANY_KINDS)
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    graph = from_tflite.read(bytes(builder.Output()))
+    assert len({op.output for op in graph.ops}) == len(graph.ops)
+    codes = np.random.default_rng(0).integers(-128, 128, (3, 8, 6, 4)).astype(np.int8)
+    np.testing.assert_array_equal(reference.run(graph, codes), reference.run(from_tflite.read(MANY_KINDS), codes))
+
+
+def test_a_layer_without_bias_has_one_of_zeros_and_dead_operators_are_dropped() -> None:
+    def change(model: schema.ModelT) -> None:
+        operators = model.subgraphs[0].operators
+        for index, operator in enumerate(operators):
+            if operator.builtinOptionsType == schema.BuiltinOptions.FullyConnectedOptions:
+                operator.inputs = shape(*operator.inputs[:2], -1) if index % 2 else operator.inputs[:2]
+        model.subgraphs[0].outputs = operators[-2].outputs
+
+    graph = from_tflite.read(altered("chain", change))
+    assert [op.kind for op in graph.ops][-1] == "FULLY_CONNECTED"  # and no SOFTMAX behind it
+    for op in graph.ops[-2:]:
+        bias = graph.tensors[op.inputs[2]]
+        assert not bias.data.any() and bias.quantization.scale.size in (1, bias.data.size)
+    assert set(graph.tensors) == {graph.input, *(name for op in graph.ops for name in (*op.inputs, op.output))}
+
+
+def test_operators_that_write_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match="SOFTMAX 'softmax': its output is written twice"):
+        from_tflite.read(
+            altered("chain", lambda model: vars(model.subgraphs[0]).update(operators=2 * model.subgraphs[0].operators))
+        )
+
+
+EDITS = [b"\xff" * 4, b"\xff\xff\xff\x7f", bytes(4), b"\1\0\0\0", b"\0\0\0\1"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_seeded_damage_is_refused_or_still_makes_sense(seed: int) -> None:
+    """Hundreds of files: bytes changed, most of them in the tables behind the constants, and cut anywhere."""
+    rng = np.random.default_rng(seed)
+    refused = 0
+    for _ in range(50):
+        content = bytearray(MANY_KINDS)
+        for _ in range(rng.integers(1, 6)):
+            edit = EDITS[rng.integers(len(EDITS))] if rng.random() < 0.5 else rng.bytes(int(rng.integers(1, 5)))
+            place = int(rng.integers(len(content) - 4))
+            content[place : place + len(edit)] = edit
+        if rng.random() < 0.2:
+            content = content[: rng.integers(len(content))]
+        try:
+            graph = from_tflite.read(bytes(content))
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(error).startswith("TFLite bytes: ")
+        else:
+            to_tflite(graph)
+    assert refused > 5
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"not a model at all", bytes(64)])

@@ -100,6 +100,10 @@ def _read_node(graph: Reading, node: onnx.NodeProto) -> None:
     first = next((name for name in node.input if name in graph.values), None)
     if first is None or (first != node.input[0] and node.op_type not in COMMUTATIVE):
         raise UnsupportedError(f"{where}: its input is a constant, or is not there; expected an activation")
+    if node.op_type != "Transpose" and any(name in graph.values and graph.values[name].stacked for name in node.input):
+        raise UnsupportedError(
+            f"{where}: of rows cut from one: expected them transposed first, so that channels are second"
+        )
     try:
         graph.values[node.output[0]] = operator(graph, node, graph.values[first], attributes)
     except UnsupportedError as error:

@@ -26,6 +26,7 @@ from edgeq.graph.tflite_reading import Node, Reading
 _MAX_RANK = 8
 _MOST_TABLES = 1 << 16  # operators, tensors or buffers
 _LONGEST_NAME = 60  # in an error
+_LONGEST_KEPT = 1000
 _READS = 16  # how many times its own length a file may have read: its tables can share what they point at
 _DTYPES = {**{number: name for name, number in tflite_format.TYPES.items()}, schema.TensorType.UINT8: "uint8"}
 # What reading a damaged flatbuffer raises: offsets outside the file, vectors longer than it, tables that are not there,
@@ -137,7 +138,8 @@ class _Reader:
         return self.signed(tensor) if dtype == "uint8" else tensor
 
     def name(self, name: str, number: int) -> str:
-        """A tensor's name, or one of its own where it has none, or another tensor has it."""
+        """A tensor's name, or one of its own where it has none or too long a one, or another tensor has it."""
+        name = name[:_LONGEST_KEPT]
         if not name or name in self.names:
             name = f"{name or 'tensor'}.{number}"
             while name in self.names:
@@ -187,13 +189,18 @@ class _Reader:
 
         Shapes that a converter left to be computed are not followed: tensors state them.
         """
-        found, wanted = [], {result.name}
+        found, wanted, written = [], {result.name}, set()
         for table in reversed(self.items(self.subgraph, "Operators")):
             if table.OpcodeIndex() >= len(codes):
                 raise InputError(f"operator code number {table.OpcodeIndex()} of {len(codes)}: no such code")
             kind, version = codes[table.OpcodeIndex()]
-            if wanted.isdisjoint(self.at(int(index)).name for index in self.numbers(table, "Outputs")):
+            outputs = {self.at(int(index)).name for index in self.numbers(table, "Outputs")}
+            if wanted.isdisjoint(outputs):
                 continue
+            twice = next(iter(written & outputs), None)
+            if twice is not None:
+                raise InputError(f"operator {kind} {_short(twice)!r}: its output is written twice")
+            written |= outputs
             found.append((table, kind, version))
             inputs = self.numbers(table, "Inputs")
             followed = inputs[:1] if kind in tflite_operators.RESHAPES else inputs

@@ -194,7 +194,11 @@ def _reshaped(graph: Reading, x: Value, target: tuple[int, ...]) -> Value:
         return x
     if math.prod(target) != math.prod(x.shape) or target[:1] != (1,) or len(target) < 2 or x.flattened is not None:
         raise InputError(f"{x.shape} to {target}: expected the batch and the number of elements to stay")
-    if len(target) == 2:
+    if len(x.shape) == 2 and len(target) == 3 and min(target[1:]) > 1:
+        name = graph.name("reshape")
+        graph.tensors[name] = ir.Tensor(name, target)
+        y = Value(name, target, stacked=True)
+    elif len(target) == 2:
         maps = math.prod(x.shape[2:]) > 1
         y = graph.tensor(graph.name("reshape"), target, x.shape[1:] if maps else None)
     elif target[1] == x.shape[1] and _longer(target[2:]) == _longer(x.shape[2:]):
@@ -203,6 +207,14 @@ def _reshaped(graph: Reading, x: Value, target: tuple[int, ...]) -> Value:
         raise InputError(f"{x.shape} to {target}: expected flattening, or axes of size 1 added or dropped")
     graph.ops[y.name] = ir.Reshape((x.name,), y.name)
     return y
+
+
+def _transpose(graph: Reading, node: onnx.NodeProto, x: Value, attributes: Attributes) -> Value:
+    """Of rows that were stacked: channels come second, as in every map."""
+    if not x.stacked or list(attributes.get("perm", [])) != [0, 2, 1]:
+        raise UnsupportedError("of another map than rows cut from one: expected maps with channels second throughout")
+    _, rows, channels = x.shape
+    return Value(x.name, (1, channels, rows))
 
 
 def _same(graph: Reading, node: onnx.NodeProto, x: Value, attributes: Attributes) -> Value:
@@ -232,6 +244,7 @@ OPERATORS: dict[str, Callable[[Reading, onnx.NodeProto, Value, Attributes], Valu
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Squeeze": _squeeze,
+    "Transpose": _transpose,
     "Identity": _same,
     "Constant": _same,
 }

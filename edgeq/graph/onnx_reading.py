@@ -28,12 +28,14 @@ class Value:
     """What an ONNX value is in the graph.
 
     shape: channels second, as in ONNX. flattened: for a flattened map, the (channels, rows, ...) that it had: its
-    columns lie in the graph's order, channels last.
+    columns lie in the graph's order, channels last. stacked: a row that was cut into rows, whose axes lie in the graph
+    as they do in ONNX until they are transposed.
     """
 
     name: str
     shape: tuple[int, ...]
     flattened: tuple[int, ...] | None = None
+    stacked: bool = False
 
 
 class Reading:

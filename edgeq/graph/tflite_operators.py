@@ -309,7 +309,8 @@ def _rounded(x: ir.Tensor, result: ir.Tensor, node: Node) -> ir.Tensor:
         raise InputError(f"{node.where}: of the {x.dtype} constant {x.name!r}: expected float32 values, and one scale")
     if not (np.isfinite(x.data).all() and parameters.scale[0] > 0):
         raise InputError(f"{node.where}: {x.name!r} or the scale is not finite, or not positive")
-    steps = x.data / parameters.scale[0]
+    with np.errstate(over="ignore"):  # to codes at the ends
+        steps = x.data / parameters.scale[0]
     codes = np.trunc(steps + np.copysign(np.float32(0.5), steps)) + parameters.zero_point[0]
     data = np.clip(codes, -128, 127).astype(np.int8)
     return replace(result, shape=data.shape, data=data)

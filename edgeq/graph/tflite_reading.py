@@ -125,7 +125,8 @@ def no_bias(weight: ir.Tensor, source: ir.Tensor, name: str) -> ir.Tensor:
     count = weight.shape[0] if weight.shape else 1
     if weight.dtype != "int8" or weight.quantization is None or source.quantization is None:
         return ir.Tensor(name, (count,), data=np.zeros(count, np.float32))
-    scale = (weight.quantization.scale * source.quantization.scale[0]).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):  # the graph's check looks at what comes of it
+        scale = weight.quantization.scale * source.quantization.scale[0]
     parameters = ir.Quantization(scale, np.zeros(scale.shape, np.int32))
     return ir.Tensor(name, (count,), "int32", np.zeros(count, np.int32), parameters)
 
