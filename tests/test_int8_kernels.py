@@ -87,7 +87,7 @@ def test_dense_layers_over_rows_and_with_a_scale_an_output(shape, units, per_out
 
 
 def test_dense_layers_round_as_litert_does_on_many_sums():
-    """One scale in all and one an output differ: the one rounds once, the other twice."""
+    """With one scale in all, and with the same scale stated once an output."""
     for seed in range(12):
         net = graphs.Builder((1, 40), seed)
         graph = equal_litert(net, net.dense(net.input, 500, ir.NONE), 0.5 * 4 ** net.rng.uniform(0, 3), 40)

@@ -189,7 +189,8 @@ class _Reader:
 
         Shapes that a converter left to be computed are not followed: tensors state them.
         """
-        found, wanted, written = [], {result.name}, set()
+        found, wanted = [], {result.name}
+        written: set[str] = set()
         for table in reversed(self.items(self.subgraph, "Operators")):
             if table.OpcodeIndex() >= len(codes):
                 raise InputError(f"operator code number {table.OpcodeIndex()} of {len(codes)}: no such code")

@@ -2,6 +2,9 @@
 
 Sums are exact whatever their order, so convolutions and dense layers may run through BLAS: float32 while every partial
 sum stays below 2^24, else float64.
+
+TensorFlow Lite Micro differs by at most a code in some operators: it rounds twice in FULLY_CONNECTED too, as in the
+convolutions, and computes TANH and LOGISTIC in fixed point where LiteRT looks them up in a table made in float32.
 Source: tflite/kernels/internal/reference and .../reference/integer_ops of LiteRT.
 """
 
@@ -112,7 +115,10 @@ def _rescaled(
 def _dense(
     op: FullyConnected, tensors: Mapping[str, Tensor], x: np.ndarray, weight: np.ndarray, bias: np.ndarray
 ) -> np.ndarray:
-    """One scale for all: accumulate in int32, rescale in double precision with one rounding, half away from zero."""
+    """Accumulate in int32, rescale in double precision with one rounding, half away from zero.
+
+    The same whether weights have one scale in all or one an output.
+    """
     dtype = _exact_dtype(weight)
     products = (x.astype(dtype) - _zero_point(tensors, op.inputs[0])) @ weight.astype(dtype).T
     sums = wrap(products.astype(np.int64) + bias)
