@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from architectures import inputs, lively, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from edgeq.compress.sharing import share
 from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec, SharedMaps
-from tests.architectures import inputs, lively, small
 
 DCASE = ArchitectureSpec("dcase22", (6, 5, 4, 5), 3, (1, 20, 50))
 CNN5 = ArchitectureSpec("cnn5", (4, 6, 4, 8, 8), 3, (1, 16, 32))
