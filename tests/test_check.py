@@ -11,7 +11,7 @@ import pytest
 
 from edgeq.errors import InputError
 from edgeq.graph import ir
-from edgeq.graph.check import check
+from edgeq.graph.check import check, check_own
 from edgeq.graph.quantize import observe, quantize
 
 
@@ -134,3 +134,54 @@ def test_an_output_that_nothing_computes() -> None:
     graph = graphs.logistic()
     with pytest.raises(InputError, match="'logistic' is computed by no operator"):
         check(dataclasses.replace(graph, ops=graph.ops[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda net: net.hard_swish(net.input),
+            "HARD_SWISH 'hard_swish_1': an operator that cannot be written as ONNX",
+        ),
+        (lambda net: net.transpose(net.input, (0, 2, 1, 3)), "TRANSPOSE 'transpose_1': an operator"),
+        (lambda net: net.conv(net.input, 2, (2, 2), dilation=(2, 1)), r"CONV_2D 'conv_1': dilation \(2, 1\)"),
+        (lambda net: net.average_pool(net.input, (3, 3), padding=(1, 1, 1, 1)), r"padding \(1, 1, 1, 1\)"),
+        (lambda net: net.max_pool(net.input, (2, 2), activation=ir.RELU), "MAX_POOL_2D 'pool_1': activation relu"),
+        (lambda net: net.mean(net.input, (1,), keep_dims=True), "MEAN 'mean_1': keep_dims True"),
+        (lambda net: net.slice(net.input, 0, 2, axis=-2, step=2), "SLICE 'slice_1': axis -2, step 2"),
+        (lambda net: net.pad(net.input, (0, 0, 0, 0), (1, 0)), r"PAD 'pad_1': channels \(1, 0\)"),
+        (lambda net: net.sub(np.ones(4), net.input), "SUB 'sub_1': a constant first"),
+        (lambda net: net.add(net.input, net.input, ir.RELU_N1_TO_1), "ADD 'add_1': activation relu_n1_to_1"),
+        (lambda net: net.dense(net.input, 3), "FULLY_CONNECTED 'dense_1': input of 4 axes"),
+    ],
+)
+def test_what_only_files_by_others_hold_is_for_no_other_writer(make: Any, message: str) -> None:
+    net = graphs.Builder((1, 6, 5, 4))
+    graph = check(net.graph("foreign", make(net)))
+    with pytest.raises(InputError, match=message):
+        check_own(graph, "ONNX")
+
+
+@pytest.mark.parametrize("name", sorted(graphs.BUILDERS))
+def test_edgeq_s_own_graphs_are_for_every_writer(name: str) -> None:
+    check_own(graphs.BUILDERS[name](), "ONNX")
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (ir.Concatenation(("input", "input"), "y", 0), "CONCATENATION 'y': does not fit"),
+        (ir.Concatenation(("input", "input"), "y", -4), "CONCATENATION 'y': does not fit"),
+        (ir.Slice(("input",), "y", 0, 2, -5), "SLICE 'y': does not fit"),
+        (ir.Slice(("input",), "y", 0, 4, -2, 2), "SLICE 'y': does not fit"),
+        (ir.Transpose(("input",), "y", (1, 0, 2, 3)), "TRANSPOSE 'y': does not fit"),
+        (ir.Transpose(("input",), "y", (0, 2, 2, 3)), "TRANSPOSE 'y': does not fit"),
+        (ir.MaxPool2D(("input",), "y", (2, 2), (1, 1), (2, 0, 0, 0)), "MAX_POOL_2D 'y': does not fit"),
+        (ir.Pad(("input",), "y", channels=(-1, 0)), "PAD 'y': does not fit"),
+        (ir.Quantize(("input",), "y"), "QUANTIZE 'y': in a float graph"),
+    ],
+)
+def test_axes_and_padding_that_make_no_sense(op: ir.Op, message: str) -> None:
+    tensors = {name: ir.Tensor(name, (1, 6, 5, 4)) for name in ("input", "y")}
+    with pytest.raises(InputError, match=message):
+        check(ir.Graph("one", tensors, (op,), "input", "y"))

@@ -60,6 +60,11 @@ def set_code(index: int, **fields: object) -> Callable[[schema.ModelT], None]:
     return lambda model: vars(model.operatorCodes[index]).update(fields)
 
 
+def other_kind(index: int, kind: str) -> Callable[[schema.ModelT], None]:
+    number = getattr(schema.BuiltinOperator, kind)
+    return set_code(index, builtinCode=number, deprecatedBuiltinCode=number)
+
+
 def set_tensor(index: int, **fields: object) -> Callable[[schema.ModelT], None]:
     return lambda model: vars(model.subgraphs[0].tensors[index]).update(fields)
 
@@ -92,6 +97,15 @@ def shape(*sizes: int) -> np.ndarray:
     ("change", "message"),
     [
         (set_code(2, builtinCode=111, deprecatedBuiltinCode=111), "ELU 'tanh_1': not supported"),
+        (other_kind(2, "SPACE_TO_BATCH_ND"), "SPACE_TO_BATCH_ND 'tanh_1': not supported; converted with a batch of 1"),
+        (other_kind(2, "DEQUANTIZE"), r"DEQUANTIZE 'tanh_1': of 'conv_2' inside the graph .*hybrid"),
+        (other_kind(2, "PAD"), "PAD 'tanh_1': 1 inputs: expected 2"),
+        (
+            set_tensor(3, type=schema.TensorType.UINT8, quantization=None),
+            "CONV_2D 'conv_1': 'conv_1' is uint8: expected int8, and uint8",
+        ),
+        (lambda model: vars(model.subgraphs[0]).update(inputs=shape(0, 3)), "2 inputs: expected one"),
+        (lambda model: vars(model.subgraphs[0]).update(outputs=shape(3, 4)), "2 outputs: expected one"),
         (set_code(2, builtinCode=32, deprecatedBuiltinCode=32, customCode="Mine"), "CUSTOM Mine"),
         (set_code(0, version=9), "CONV_2D 'conv_1': version 9"),
         (both(set_code(0, version=9), set_tensor(3, name="x" * 999)), r"CONV_2D 'x{60}\.\.\.': version 9"),

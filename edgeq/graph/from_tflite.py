@@ -211,6 +211,8 @@ class _Reader:
     def node(self, table: Any, kind: str, version: int) -> Node:
         outputs = [self.at(int(index)) for index in self.numbers(table, "Outputs")]
         where = f"operator {kind} {_short(outputs[0].name)!r}"
+        if kind in ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"):
+            raise InputError(f"{where}: not supported; converted with a batch of 1, dilation is the convolution's own")
         if kind not in tflite_operators.PARSERS:
             raise InputError(f"{where}: not supported; supported are {', '.join(tflite_operators.PARSERS)}")
         newest = tflite_format.READ_VERSIONS[kind]
