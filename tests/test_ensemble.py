@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 from functools import cache
 
+import bundles
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from architectures import inputs, lively
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litert import run_litert
 from safetensors.numpy import load
 from scipy.special import expit, logit, softmax
 
@@ -20,16 +23,13 @@ from edgeq.compress.ensemble import merge
 from edgeq.errors import InputError
 from edgeq.export.onnx import to_onnx
 from edgeq.export.tflite import to_tflite
-from edgeq.graph import from_tflite, quantize, reference
+from edgeq.graph import from_onnx, from_tflite, quantize, reference
 from edgeq.graph.check import check
 from edgeq.lowering.trace import lower
 from edgeq.nets import registry, spec
 from edgeq.nets.count import count, totals
 from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec, SharedMaps
 from edgeq.runtime.logits import logits_of_mean, onnx_logits, tflite_logits
-from tests import bundles
-from tests.architectures import inputs, lively
-from tests.litert import run_litert
 
 SIX = ("dcase22-c1", "dcase22-c2", "dcase22-c3", "dcase22-c12", "dcase22-c23", "dcase22-c123")
 SMALL = (
@@ -255,6 +255,9 @@ def test_one_graph_computes_it_in_float_and_bit_exactly_in_int8(shared, output):
     np.testing.assert_allclose(run_litert(graph, windows)[graph.output], expected, atol=1e-6)
     session = onnxruntime.InferenceSession(to_onnx(graph))
     np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], expected, atol=1e-6)
+    again = from_onnx.read(to_onnx(graph))
+    assert [op.kind for op in again.ops] == [op.kind for op in graph.ops]
+    np.testing.assert_array_equal(reference.run(again, windows), reference.run(graph, windows))
     int8 = check(quantize.quantize(graph, quantize.observe(graph, [windows])))
     codes = reference.quantize_input(int8, windows)
     mine = reference.run(int8, codes, keep=True)
