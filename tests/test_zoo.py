@@ -17,9 +17,10 @@ from edgeq.export import run
 from edgeq.graph import from_tflite, reference
 from edgeq.graph.ir import Conv2D
 from edgeq.nets.hamilton import COMPONENT, SIGN
+from edgeq.nets.spec import EnsembleSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["esc10-dcase22", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-tiny"]
+NAMES = ["esc10-dcase22", "esc10-dcase22-ensemble", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-tiny"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -75,6 +76,23 @@ def test_quaternion_models_keep_their_budget(name: str, stored: int, lowered: in
     assert metrics["stored"] <= stored
     assert metrics["lowered"] <= lowered
     assert metrics["macs"] <= macs
+
+
+def test_the_ensemble_is_the_papers() -> None:
+    """Counts as the paper prints them, true MACs, below the limits of DCASE; hardly worse than its mean member."""
+    model = zoo.find("esc10-dcase22-ensemble")
+    assert isinstance(model.architecture, EnsembleSpec)
+    shapes = {"c1": (12, 16, 32), "c2": (16, 12, 32), "c3": (16, 16, 22)}
+    shapes |= {"c12": (12, 12, 32), "c23": (16, 12, 22), "c123": (12, 12, 22)}
+    assert [member.widths for member in model.architecture.members] == [(*shape, 100) for shape in shapes.values()]
+    assert [member["name"] for member in model.provenance["members"]] == list(shapes)
+    counted = inspection.inspect("esc10-dcase22-ensemble", budget="dcase2022")
+    assert counted["parameters"]["with_statistics"] == model.metrics["parameters"] == 70_966
+    assert counted["parameters"]["trainable"] == 70_314
+    assert counted["macs"]["network"] == 23_699_040
+    assert counted["budget"]["ok"]
+    measured = json.loads((model.folder / "cross_validation.json").read_text())
+    assert measured["accuracy"]["mean"] >= measured["members"]["mean_accuracy"]["mean"] - 0.005
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("esc10-q")])
