@@ -35,10 +35,11 @@ def convolution(
     value: str = "random",
     seed: int = 0,
     weight: np.ndarray | None = None,
+    dilation: tuple[int, int] = (1, 1),
 ) -> ir.Graph:
     """CONV_2D; padding is widened where the kernel would not fit."""
-    padding = _fitting(shape, kernel, padding)
-    op = ir.Conv2D(("x", "weight", "bias"), "y", stride, padding, activation)
+    padding = _fitting(shape, kernel, padding, dilation)
+    op = ir.Conv2D(("x", "weight", "bias"), "y", stride, padding, activation, dilation)
     rng = np.random.default_rng(seed)
     weight = codes(rng, value, (filters, *kernel, shape[2])) if weight is None else weight
     return _graph(op, (1, *shape), weight, factor, rng, per_channel=bool(rng.integers(4)))
@@ -54,10 +55,11 @@ def depthwise(
     factor: str = "usual",
     value: str = "random",
     seed: int = 0,
+    dilation: tuple[int, int] = (1, 1),
 ) -> ir.Graph:
     """DEPTHWISE_CONV_2D; padding is widened where the kernel would not fit."""
-    padding = _fitting(shape, kernel, padding)
-    op = ir.DepthwiseConv2D(("x", "weight", "bias"), "y", stride, padding, activation)
+    padding = _fitting(shape, kernel, padding, dilation)
+    op = ir.DepthwiseConv2D(("x", "weight", "bias"), "y", stride, padding, activation, dilation)
     rng = np.random.default_rng(seed)
     weight = codes(rng, value, (shape[2] * multiplier, *kernel, 1))
     return _graph(op, (1, *shape), weight, factor, rng, per_channel=bool(rng.integers(4)))
@@ -71,12 +73,14 @@ def dense(
     value: str = "random",
     seed: int = 0,
     weight: np.ndarray | None = None,
+    rows: int = 1,
 ) -> ir.Graph:
-    """FULLY_CONNECTED, one scale for all weights."""
+    """FULLY_CONNECTED of one row or several, one scale for all weights or one an output."""
     op = ir.FullyConnected(("x", "weight", "bias"), "y", activation)
     rng = np.random.default_rng(seed)
     weight = codes(rng, value, (outputs, inputs)) if weight is None else weight
-    return _graph(op, (1, inputs), weight, factor, rng, per_channel=False)
+    shape = (1, inputs) if rows == 1 else (1, rows, inputs)
+    return _graph(op, shape, weight, factor, rng, per_channel=not rng.integers(4))
 
 
 def quaternion_convolution(
@@ -164,8 +168,12 @@ def _zero_point(rng: np.random.Generator) -> np.ndarray:
 
 
 def _fitting(
-    shape: tuple[int, int, int], kernel: tuple[int, int], padding: tuple[int, int, int, int]
+    shape: tuple[int, int, int],
+    kernel: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:
     above, below, left, right = padding
-    below += max(0, kernel[0] - shape[0] - above - below)
-    return above, below, left, right + max(0, kernel[1] - shape[1] - left - right)
+    height, width = ((size - 1) * apart + 1 for size, apart in zip(kernel, dilation, strict=True))
+    below += max(0, height - shape[0] - above - below)
+    return above, below, left, right + max(0, width - shape[1] - left - right)

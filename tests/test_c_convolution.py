@@ -31,7 +31,10 @@ shared = {
     "seed": int8_layers.seeds,
 }
 kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
-windows: dict[str, Any] = {"kernel": kernels, "stride": int8_layers.strides, "padding": paddings}
+dilations = st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1)])
+windows: dict[str, Any] = {
+    "kernel": kernels, "stride": int8_layers.strides, "padding": paddings, "dilation": dilations,
+}  # fmt: skip
 channels = st.one_of(st.integers(1, 9), st.sampled_from([12, 16]))
 
 convolutions = st.builds(
@@ -58,7 +61,9 @@ quaternions = st.builds(
 quaternion_denses = st.builds(
     int8_layers.quaternion_dense, quarter_in=st.integers(1, 8), quarter_out=st.integers(1, 4), **shared
 )
-denses = st.builds(int8_layers.dense, inputs=st.integers(1, 70), outputs=st.integers(1, 11), **shared)
+denses = st.builds(
+    int8_layers.dense, inputs=st.integers(1, 70), outputs=st.integers(1, 11), rows=st.integers(1, 2), **shared
+)
 
 
 @FORMS

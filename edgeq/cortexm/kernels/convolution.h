@@ -114,7 +114,8 @@ EDGEQ_INLINE void edgeq_convolution_dsp(edgeq_map map, const int8_t *x, const in
       }
     }
     if (map.quick) {
-      const edgeq_block block = {weights, pixels, parameters, to, map.filters, map.filters, 2 * map.zero_point + 1, steps};
+      const edgeq_block block = {weights, pixels, parameters, to, map.filters, map.filters,
+                                 2 * map.zero_point + 1, steps};
       edgeq_block_codes(&block);
     } else {
       edgeq_block_exact(map, weights, pixels, parameters, steps, to);

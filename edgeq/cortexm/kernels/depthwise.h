@@ -120,10 +120,10 @@ EDGEQ_INLINE int edgeq_depthwise_is_3x3(edgeq_map map)
          map.out_width >= 3 && map.quick;
 }
 
-/* A row of outputs of a 3 x 3 kernel, stride 1 or 2: for each two channels, three outputs at a time. The last three may
-   have been computed in part before. lines: of the first output's first column, and moved on, as weights, parameters and
-   y are. column: bytes of a column, twice those of an output. last: bytes from the last three outputs but three to
-   the last three. */
+/* A row of outputs of a 3 x 3 kernel, stride 1 or 2: for each two channels, three outputs at a time; of the last three,
+   some may have been computed before. lines: where the first output's first column begins; the function moves them on,
+   as it does weights, parameters and y. column: bytes of a column, twice those of an output. last: how many bytes the
+   last three outputs lie behind the three before them. */
 typedef struct {
   const uint32_t *lines[3];
   const uint32_t *weights;
@@ -196,8 +196,8 @@ typedef struct {
   "asr r9, r9, #1\n"                            \
   "stm r12!, {r7-r10}\n"
 
-/* In assembly as edgeq_block_codes is. On the stack, from sp on: the three lines, y, threes left, weights; both channels'
-   parameters; the line; pairs left. */
+/* In assembly as edgeq_block_codes is. On the stack, from sp on: the three lines, y, threes left, weights; both
+   channels' parameters; the argument; pairs left. */
 #define EDGEQ_DEPTHWISE_FUNCTION(name, line, columns)                                       \
   EDGEQ_ASSEMBLY void name(edgeq_depthwise_line *of __attribute__((unused)))                \
   {                                                                                         \
@@ -339,9 +339,9 @@ EDGEQ_INLINE void edgeq_depthwise_dsp(edgeq_map map, const int8_t *x, const int8
       lines[down] = ring + (row * map.stride_down + down * map.dilation_down) % rows * row_pairs;
     }
     if (edgeq_depthwise_is_3x3(map)) {
-      edgeq_depthwise_line line = {{lines[0], lines[1], lines[2]}, pairs, parameters, y + row * map.out_width * map.channels,
-                                   2 * map.channels, (map.out_width + 2) / 3, map.channels / 2,
-                                   2 * map.zero_point + 1,
+      edgeq_depthwise_line line = {{lines[0], lines[1], lines[2]}, pairs, parameters,
+                                   y + row * map.out_width * map.channels, 2 * map.channels, (map.out_width + 2) / 3,
+                                   map.channels / 2, 2 * map.zero_point + 1,
                                    ((map.out_width + 2) % 3 + 1) * map.channels};
       if (map.stride_right == 1) {
         edgeq_depthwise_3x3(&line);

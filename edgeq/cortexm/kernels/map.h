@@ -5,7 +5,8 @@
 
 #include "requantize.h"
 
-/* dilation: how many rows (down) and columns (right) the taps of a kernel are apart. above, left: rows and columns of padding before the map, which hold zero_point_in, the code of 0.
+/* dilation: how many rows (down) and columns (right) the taps of a kernel are apart. above, left: rows and columns of
+   padding before the map, which hold zero_point_in, the code of 0.
    quick: 1 where edgeq_quick_code is right for every filter. */
 typedef struct {
   int32_t height, width, channels;

@@ -6,8 +6,8 @@
 #include "dsp.h"
 #include "requantize.h"
 
-/* Steps of two codes that so many codes take: codes 0 and 2 of four, then 1 and 3, the order in which SXTB16 widens them;
-   what lacks of the last four is 0 in the weights. */
+/* Steps of two codes that so many codes take: codes 0 and 2 of four, then 1 and 3, the order in which SXTB16 widens
+   them; what lacks of the last four is 0 in the weights. */
 EDGEQ_INLINE int32_t edgeq_steps(int32_t codes)
 {
   return (codes + 3) / 4 * 2 - (codes % 4 == 1);
@@ -53,8 +53,8 @@ EDGEQ_INLINE void edgeq_block_sums(const int8_t **weights, const uint32_t *pixel
   *weights = weight;
 }
 
-/* Four pixels times all filters, for parameters that edgeq_quick_code takes. weights: as edgeq_convolution has them. pixels: for each step, a pair of each pixel.
-   y: codes of the first pixel, those of the others `stride` bytes apart. */
+/* Four pixels times all filters, for parameters that edgeq_quick_code takes. weights: as convolution.h has them.
+   pixels: for each step, a pair of each pixel. y: codes of the first pixel, those of the next `stride` bytes behind. */
 typedef struct {
   const int8_t *weights;
   const uint32_t *pixels;
@@ -117,8 +117,8 @@ typedef struct {
 
 /* In assembly, since the loop takes all fourteen registers: sums in r2 to r9. Eight steps a round, of 60 bytes each;
    where steps are no multiple of eight, the first round begins in its middle, with pointers as far back. On the stack,
-   from sp on: end of the weights, begin of the pixels as far back, where the first round begins, how many bytes back the
-   weights begin; then, from `parameters` on, what the block holds. */
+   from sp on: end of the weights, begin of the pixels as far back, where the first round begins, how many bytes back
+   the weights begin; then, from `parameters` on, what the block holds. */
 EDGEQ_ASSEMBLY void edgeq_block_codes(const edgeq_block *block __attribute__((unused)))
 {
   __asm__(

@@ -24,7 +24,8 @@ EDGEQ_INLINE void edgeq_hamilton(const int8_t *weight, int32_t x0, int32_t x1, i
   sums[3] += (uint32_t)(k * x0 - j * x1 + i * x2 + r * x3);
 }
 
-/* One filter times codes of some places, each with so many quaternions. Returns where the next filter's weights begin. */
+/* One filter times codes of some places, each with so many quaternions. Returns where the next filter's weights
+   begin. */
 EDGEQ_INLINE const int8_t *edgeq_quaternion_products(const int8_t *weights, const int8_t *codes, int32_t places,
                                                      int32_t quaternions, uint32_t sums[4])
 {

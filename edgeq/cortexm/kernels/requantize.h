@@ -36,9 +36,10 @@ EDGEQ_INLINE int32_t edgeq_quick_code(int32_t products, const int32_t *parameter
 
 #endif
 
-/* sum * factor * 2^(-22 - shift), rounded once, half away from zero. factor = high * 2^22 + low, high below 2^31 and low
-   below 2^22, as many bits as a double has; shift is 1 to 63. */
-EDGEQ_INLINE int32_t edgeq_rescale_once(int32_t sum, int32_t high, int32_t low, int32_t shift, int32_t least, int32_t most)
+/* sum * factor * 2^(-22 - shift), rounded once, half away from zero, limited to least and most. factor = high * 2^22 +
+   low, high below 2^31 and low below 2^22: as many bits as a double has. shift is 1 to 62. */
+EDGEQ_INLINE int32_t edgeq_rescale_once(int32_t sum, int32_t high, int32_t low, int32_t shift, int32_t least,
+                                        int32_t most)
 {
   const int64_t rest = (int64_t)sum * low - (sum < 0);
   const int64_t product = (int64_t)sum * high + (rest >> 22) + ((int64_t)1 << (shift - 1));
