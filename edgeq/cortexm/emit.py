@@ -11,6 +11,7 @@ from importlib import metadata
 import numpy as np
 
 from edgeq.cortexm import headers, plan
+from edgeq.cortexm.fold import without_pads
 from edgeq.cortexm.ops import EMITTERS
 from edgeq.cortexm.ops.arrays import Array
 from edgeq.cortexm.ops.code import Code, scale, zero_point
@@ -23,7 +24,7 @@ _RESERVED = {"input", "run", "labels", "arena"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator's part in the C: function is its name there, empty where nothing is computed; sizes in bytes.
+    """One operator's part in the C: function is its name there, empty where nothing is left to compute; sizes in bytes.
 
     alive: what of the arena it needs at once, with all that waits there for later operators.
     """
@@ -67,15 +68,14 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
     if labels and len(labels) != outputs:
         raise InputError(f"{name}: {len(labels)} labels for {outputs} outputs: expected one an output")
     prefix = identifier(name)
+    operators, graph = graph.ops, without_pads(graph)
     functions = _functions(graph, prefix)
     codes = [_code(op, graph, function) for op, function in zip(graph.ops, functions, strict=True)]
     places = _Places(graph, codes)
-    layers = tuple(
-        Layer(
-            function if code.body else "", op.kind, op.output, sum(a.bytes for a in code.constants), code.scratch, alive
-        )
-        for op, function, code, alive in zip(graph.ops, functions, codes, places.alive, strict=True)
-    )
+    layers = {op.output: Layer("", op.kind, op.output, 0, 0, 0) for op in operators}
+    for op, function, code, alive in zip(graph.ops, functions, codes, places.alive, strict=True):
+        size = sum(array.bytes for array in code.constants)
+        layers[op.output] = Layer(function if code.body else "", op.kind, op.output, size, code.scratch, alive)
     constants = _distinct(code.constants for code in codes)
     files = {
         f"{prefix}.h": _header(graph, name, prefix, labels, places.plan.bytes),
@@ -88,7 +88,7 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
         places.plan.bytes,
         places.plan.lower_bound,
         sum(array.bytes for array in constants),
-        layers,
+        tuple(layers.values()),
         graph.tensors[graph.input].shape,
         graph.tensors[graph.output].shape,
     )

@@ -20,7 +20,7 @@ from edgeq.errors import InputError
 
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror")
 NO_COMPILER = "no C compiler: found none of cc, gcc and ziglang; run: pip install 'edgeq[cortexm]'"
-_CALLER = """#include "{prefix}.h"
+_CALLER = """
 #include <string.h>
 void {prefix}_call(const int8_t *input, int8_t *output);
 void {prefix}_call(const int8_t *input, int8_t *output)
@@ -65,7 +65,7 @@ def compile(models: Sequence[Sources], flags: Sequence[str] = ()) -> Path:
     files: dict[str, str] = {}
     for sources in models:
         files |= sources.files
-        files[f"{sources.prefix}_call.c"] = _CALLER.format(prefix=sources.prefix, upper=sources.prefix.upper())
+        files[f"{sources.prefix}.c"] += _CALLER.format(prefix=sources.prefix, upper=sources.prefix.upper())
     made_of = (command, sorted(files.items()))
     return cache.keep("model.so", made_of, lambda library: _compile(command, files, library))
 

@@ -18,6 +18,8 @@
 /* Of a function whose body is assembly alone. */
 #define EDGEQ_ASSEMBLY static EDGEQ_NOINLINE __attribute__((naked, unused))
 #define EDGEQ_ALIGNED(bytes) __attribute__((aligned(bytes)))
+/* The loop that follows does four rounds at a time. */
+#define EDGEQ_SEVERAL _Pragma("GCC unroll 4")
 /* The builtins are expanded in place where the size is small and known, -ffreestanding or not. */
 #define edgeq_copy(to, from, bytes) ((void)__builtin_memcpy((to), (from), (size_t)(bytes)))
 #define edgeq_fill(to, code, bytes) ((void)__builtin_memset((to), (code), (size_t)(bytes)))
@@ -26,6 +28,7 @@
 #define EDGEQ_INLINE static inline
 #define EDGEQ_NOINLINE
 #define EDGEQ_ALIGNED(bytes)
+#define EDGEQ_SEVERAL
 #define edgeq_copy(to, from, bytes) ((void)memcpy((to), (from), (size_t)(bytes)))
 #define edgeq_fill(to, code, bytes) ((void)memset((to), (code), (size_t)(bytes)))
 #endif

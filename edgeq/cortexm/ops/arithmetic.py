@@ -30,8 +30,9 @@ def add(op: ir.Op, graph: ir.Graph, name: str) -> Code:
             f"{side}_shift": shift,
         }
     factors["right_sign"] = -1 if isinstance(op, ir.Sub) else 1
-    real = common / ((1 << SUM_LEFT_SHIFT) * scale(graph, op.output))
-    return _code("edgeq_add", "edgeq_sum_factors", factors | _output(op, graph, real), op, graph, name)
+    factors |= _output(op, graph, common / ((1 << SUM_LEFT_SHIFT) * scale(graph, op.output)))
+    assert all(value <= 0 for field, value in factors.items() if field.endswith("shift"))  # which graph.check sees to
+    return _code("edgeq_add", "edgeq_sum_factors", factors, op, graph, name)
 
 
 def mul(op: ir.Op, graph: ir.Graph, name: str) -> Code:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from edgeq.cortexm.fold import MaxPoolOfPadded
 from edgeq.cortexm.ops.calls import call, struct
 from edgeq.cortexm.ops.code import Code, activation_limits
 from edgeq.graph import ir
+from edgeq.graph.int8_kernels import CODE_MIN
 
 
 def pool(op: ir.Op, graph: ir.Graph, name: str) -> Code:
@@ -17,6 +19,7 @@ def pool(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         "window_height": op.window[0], "window_width": op.window[1],
         "stride_height": op.stride[0], "stride_width": op.stride[1],
         "above": op.padding[0], "left": op.padding[2],
+        "outside": op.outside if isinstance(op, MaxPoolOfPadded) else CODE_MIN,
         "rows": rows, "columns": columns,
     }  # fmt: skip
     kernel = "edgeq_average_pool" if isinstance(op, ir.AveragePool2D) else "edgeq_max_pool"
