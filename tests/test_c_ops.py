@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from edgeq.cortexm import host
 from edgeq.cortexm.emit import emit
@@ -192,6 +193,24 @@ def test_codes_are_those_of_the_reference(family, flags):
         assert_equal(graphs, flags)
 
     check_batch()
+
+
+@pytest.mark.parametrize("classes", [511, 512, 527, 9000])
+def test_softmax_of_many_classes_that_are_alike(classes):
+    """No share is worth a code: there LiteRT's kernel shifts by more bits than a word has, or aborts."""
+    quantization = ir.Quantization(np.array([0.1], np.float32), np.zeros(1, np.int32))
+    shape = (1, classes)
+    tensors = {
+        "x": ir.Tensor("x", shape, "int8", None, quantization),
+        "y": ir.Tensor("y", shape, "int8", None, FIXED[ir.Softmax]),
+    }
+    sources = emit(ir.Graph("many", tensors, (ir.Softmax(("x",), "y"),), "x", "y"), "many")
+    x = np.zeros((2, classes), np.int8)
+    x[1, 0] = 127  # against which the others have shares of next to nothing
+    found = host.Program(host.compile([sources], SANITIZED), sources).run(x)
+    expected = np.clip(np.round(softmax(x * 0.1, axis=1) * 256) - 128, -128, 127)
+    assert np.abs(found - expected).max() <= 1
+    assert classes < 512 or (found[0] == -128).all()
 
 
 def test_an_operator_without_c_is_named():

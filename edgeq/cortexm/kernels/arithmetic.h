@@ -52,7 +52,7 @@ EDGEQ_INLINE int32_t edgeq_summand(int32_t code, int32_t zero_point, int32_t mul
   return edgeq_rescale_small((code - zero_point) * (1 << 21), multiplier, shift);
 }
 
-EDGEQ_INLINE int8_t edgeq_sum(int32_t left, int32_t right, const edgeq_sum_factors f)
+EDGEQ_INLINE int8_t edgeq_sum_code(int32_t left, int32_t right, const edgeq_sum_factors f)
 {
   const int32_t a = edgeq_summand(left, f.left_zero_point, f.left_multiplier, f.left_shift);
   const int32_t b = edgeq_summand(right, f.right_zero_point, f.right_multiplier, f.right_shift);
@@ -70,7 +70,7 @@ EDGEQ_INLINE void edgeq_add(const int8_t *left, const int8_t *right, int8_t *y, 
         const int8_t *r = right + a * s.right_0 + b * s.right_1 + c * s.right_2;
         EDGEQ_SEVERAL
         for (int32_t d = 0; d < s.size_3; d++) {
-          *y++ = edgeq_sum(l[d * s.left_3], r[d * s.right_3], f);
+          *y++ = edgeq_sum_code(l[d * s.left_3], r[d * s.right_3], f);
         }
       }
     }
@@ -81,7 +81,7 @@ typedef struct {
   int32_t left_zero_point, right_zero_point, multiplier, shift, zero_point, low, high;
 } edgeq_product_factors;
 
-EDGEQ_INLINE int8_t edgeq_product(int32_t left, int32_t right, const edgeq_product_factors f)
+EDGEQ_INLINE int8_t edgeq_product_code(int32_t left, int32_t right, const edgeq_product_factors f)
 {
   const int32_t product = (left - f.left_zero_point) * (right - f.right_zero_point);
   if (f.shift <= 0) {
@@ -102,7 +102,7 @@ EDGEQ_INLINE void edgeq_multiply(const int8_t *left, const int8_t *right, int8_t
         const int8_t *r = right + a * s.right_0 + b * s.right_1 + c * s.right_2;
         EDGEQ_SEVERAL
         for (int32_t d = 0; d < s.size_3; d++) {
-          *y++ = edgeq_product(l[d * s.left_3], r[d * s.right_3], f);
+          *y++ = edgeq_product_code(l[d * s.left_3], r[d * s.right_3], f);
         }
       }
     }

@@ -185,7 +185,7 @@ EDGEQ_INLINE void edgeq_block_codes(const edgeq_block *block)
       const int32_t *own = block->parameters + (filter + half) * EDGEQ_PARAMETERS;
       for (int32_t pixel = 0; pixel < 4; pixel++) {
         block->y[pixel * block->stride + filter + half] =
-            edgeq_quick_code(sums[half][pixel], own, block->twice_zero_point_and_one);
+            (int8_t)edgeq_quick_code(sums[half][pixel], own, block->twice_zero_point_and_one);
       }
     }
   }

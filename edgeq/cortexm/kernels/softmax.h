@@ -31,7 +31,8 @@ EDGEQ_INLINE int32_t edgeq_one_over_one_plus(int32_t x)
   return estimate > INT32_MAX / 2 ? INT32_MAX : estimate * 2;
 }
 
-/* exponentials: exp(-d * scale) in Q0.31 for differences of d codes to the row's largest; 0 from `known` on. */
+/* exponentials: exp(-d * scale) in Q0.31 for differences of d codes to the row's largest; 0 from `known` on.
+   A sum of 512 or more, which takes as many classes, leaves every share below half a code. */
 EDGEQ_INLINE void edgeq_softmax(const int8_t *x, int8_t *y, const int32_t *exponentials, int32_t known, int32_t rows,
                                 int32_t classes)
 {
@@ -41,7 +42,7 @@ EDGEQ_INLINE void edgeq_softmax(const int8_t *x, int8_t *y, const int32_t *expon
       largest = x[i] > largest ? x[i] : largest;
     }
     uint32_t sum = 0; /* Q12.19 */
-    for (int32_t i = 0; i < classes; i++) {
+    for (int32_t i = 0; i < classes && (classes < 512 || sum < 512u << 19); i++) {
       const int32_t difference = largest - x[i];
       if (difference < known) {
         sum += (uint32_t)edgeq_shift_right(exponentials[difference], 12);
@@ -56,7 +57,7 @@ EDGEQ_INLINE void edgeq_softmax(const int8_t *x, int8_t *y, const int32_t *expon
     for (int32_t i = 0; i < classes; i++) {
       const int32_t difference = largest - x[i];
       int32_t share = 0;
-      if (difference < known) {
+      if (difference < known && (classes < 512 || sum < 512u << 19)) {
         share = edgeq_shift_right(edgeq_multiply_high(exponentials[difference], fraction), exponent);
       }
       y[i] = (int8_t)edgeq_clamp(share + INT8_MIN, INT8_MIN, INT8_MAX);
