@@ -76,8 +76,8 @@ EDGEQ_INLINE void edgeq_quaternion_dense(edgeq_layer layer, int32_t places, cons
       uint32_t sums[4];
       weight = edgeq_quaternion_products(weight, x, places, layer.inputs / places / 4, sums);
       for (int32_t part = 0; part < 4; part++) {
-        const int32_t output = part * quarter + filter;
-        y[output] = edgeq_dense_code(layer, sums[part] * (uint32_t)(int32_t)signs[output], output, bias, factors);
+        const int32_t output = part * quarter + filter, sign = signs[output];
+        y[output] = edgeq_dense_code(layer, sums[part] * (uint32_t)sign, output, bias, factors);
       }
     }
   }
