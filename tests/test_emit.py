@@ -13,9 +13,11 @@ import graphs
 import numpy as np
 import pytest
 
-from edgeq.cortexm import host
+from edgeq.cortexm import host, targets
 from edgeq.cortexm.emit import emit, identifier
-from edgeq.errors import InputError
+from edgeq.cortexm.ops.arrays import Array
+from edgeq.cortexm.targets import Memory
+from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import from_tflite, ir, reference
 from edgeq.graph.quantize import observe, quantize
 
@@ -104,7 +106,8 @@ int main(void) {
   return 0;
 }
 """)
-    command = [*(host.compiler() or ()), *host.FLAGS, "-trigraphs", "-Wno-trigraphs", "main.c", "my_model_1.c", "-o", "main"]
+    flags = (*host.FLAGS, "-trigraphs", "-Wno-trigraphs")
+    command = [*(host.compiler() or ()), *flags, "main.c", "my_model_1.c", "-o", "main"]
     subprocess.run(command, cwd=tmp_path, check=True)
     facts, *said = (
         subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True).stdout.decode().splitlines()
@@ -121,7 +124,7 @@ int main(void) {
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("esc10-qtiny", "esc10_qtiny"), ("7 sounds", "model_7_sounds"), ("pool", "model_pool"), ("edgeq", "model_edgeq"),
-     ("élan", "lan"), ("--", "model_")],
+     ("string", "model_string"), ("élan", "lan"), ("--", "model_")],
 )  # fmt: skip
 def test_names_become_identifiers_that_clash_with_nothing(name, expected):
     assert identifier(name) == expected
@@ -132,6 +135,20 @@ def test_floats_and_labels_that_do_not_fit_are_refused(made):
         emit(graphs.chain(), "chain")
     with pytest.raises(InputError, match="2 labels for"):
         emit(made["chain"], "chain", ["yes", "no"])
+
+
+def test_what_is_too_large_for_a_target_before_any_code_is_never_written(monkeypatch, made):
+    unwritten = property(lambda array: pytest.fail("written"))
+    target = targets.find("stm32l496")
+    constants = emit(made["chain"], "chain", target=target).constants
+    monkeypatch.setattr(Array, "declaration", unwritten)
+    small = replace(target, flash=Memory(0, constants - 1), ram=Memory(0, 100))
+    with pytest.raises(CheckFailed) as caught:
+        emit(made["chain"], "chain", target=small)
+    said = str(caught.value)
+    assert said.startswith("chain does not fit stm32l496: 1 bytes of flash too many, the code not counted")
+    assert re.search(rf"{constants:,} of {constants - 1:,}; SOFTMAX 'softmax' holds most, 1,024", said)
+    assert re.search(r", and [\d,]+ bytes of RAM", said)
 
 
 def test_a_compiler_that_is_not_there_is_told(monkeypatch, made):

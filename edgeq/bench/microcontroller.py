@@ -24,7 +24,7 @@ def measure(graph: Graph, name: str, target: Target) -> Report:
     Raises InputError where the graph is not INT8 or has an operator without C, or the extra is not installed;
     CheckFailed where it does not fit the target, or gives other codes than the reference.
     """
-    sources = emit(graph, name)
+    sources = emit(graph, name, target=target)
     elf = build.link(sources, target)
     codes = np.random.default_rng(0).integers(-128, 128, (1, *sources.input_shape[1:]), dtype=np.int8)
     run = simulate.simulate(elf, target, sources, codes)

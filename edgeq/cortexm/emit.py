@@ -15,11 +15,17 @@ from edgeq.cortexm.fold import without_pads
 from edgeq.cortexm.ops import EMITTERS
 from edgeq.cortexm.ops.arrays import Array
 from edgeq.cortexm.ops.code import Code, scale, zero_point
-from edgeq.errors import InputError
+from edgeq.cortexm.targets import Target
+from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import ir
 
 _LONGEST_NAME = 40
 _RESERVED = {"input", "run", "labels", "arena"}
+_C_LIBRARY = {
+    "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
+    "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "tgmath", "time", "wchar", "wctype",
+}  # fmt: skip
+"""Headers of C99, whose place a model's own would take for whoever adds its folder to the include path."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,12 @@ class Sources:
     output_shape: tuple[int, ...]
 
 
-def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
+def emit(graph: ir.Graph, name: str, labels: Sequence[str] = (), target: Target | None = None) -> Sources:
     """The C of an INT8 graph; the same bytes every time.
 
-    name: the model's, made a C identifier. labels: one an output, or none at all.
-    Raises InputError where the graph is not quantized, has an operator without C, or labels don't fit its output.
+    name: the model's, made a C identifier. labels: one an output, or none at all. target: where it is to go.
+    Raises InputError where the graph is not quantized, has an operator without C, or labels don't fit its output;
+    CheckFailed where its constants alone don't fit the target's flash, before megabytes of C are written and compiled.
     """
     if not graph.quantized:
         raise InputError(f"{graph.name or name}: takes float32: expected an INT8 model; quantize it first")
@@ -77,6 +84,8 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
         size = sum(array.bytes for array in code.constants)
         layers[op.output] = Layer(function if code.body else "", op.kind, op.output, size, code.scratch, alive)
     constants = _distinct(code.constants for code in codes)
+    if target is not None:
+        _check_room(prefix, layers.values(), sum(array.bytes for array in constants), places.plan.bytes, target)
     files = {
         f"{prefix}.h": _header(graph, name, prefix, labels, places.plan.bytes),
         f"{prefix}.c": _source(graph, prefix, labels, list(zip(functions, codes, strict=True)), constants, places),
@@ -97,8 +106,22 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = ()) -> Sources:
 def identifier(name: str) -> str:
     """A model's name as the C identifier that its files and functions begin with."""
     prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
-    own = prefix == "edgeq" or prefix.startswith("edgeq_") or (headers.KERNELS / f"{prefix}.h").exists()
-    return f"model_{prefix}" if own or not prefix or prefix[0].isdigit() else prefix
+    taken = prefix in _C_LIBRARY or (headers.KERNELS / f"{prefix}.h").exists()
+    own = prefix == "edgeq" or prefix.startswith("edgeq_")
+    return f"model_{prefix}" if taken or own or not prefix or prefix[0].isdigit() else prefix
+
+
+def _check_room(prefix: str, layers: Iterable[Layer], constants: int, arena: int, target: Target) -> None:
+    if constants <= target.flash.bytes:
+        return
+    most = max(layers, key=lambda layer: layer.constants)
+    reason = (
+        f"{constants - target.flash.bytes:,} bytes of flash too many, the code not counted ({constants:,} of "
+        f"{target.flash.bytes:,}; {most.kind} {most.output!r} holds most, {most.constants:,})"
+    )
+    if arena > target.ram.bytes:
+        reason += f", and {arena - target.ram.bytes:,} bytes of RAM, the stack not counted"
+    raise CheckFailed(f"{prefix} does not fit {target.name}: {reason}")
 
 
 class _Places:

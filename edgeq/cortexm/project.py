@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.cortexm import decision, emit, frontend
+from edgeq.cortexm.targets import Target
 from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 from edgeq.graph.ir import Graph, Quantization
@@ -21,12 +22,19 @@ class Project:
     notes: tuple[str, ...]
 
 
-def project(graph: Graph, name: str, labels: Sequence[str], spec: FrontendSpec, rule: DecisionRule) -> Project:
+def project(
+    graph: Graph,
+    name: str,
+    labels: Sequence[str],
+    spec: FrontendSpec,
+    rule: DecisionRule,
+    target: Target | None = None,
+) -> Project:
     """The C of an INT8 graph with what stands before and after it; the same bytes every time.
 
-    A front end or rule that has no C is left out and noted. Raises InputError as `emit.emit`.
+    A front end or rule that has no C is left out and noted. Raises InputError and CheckFailed as `emit.emit`.
     """
-    network = emit.emit(graph, name, labels)
+    network = emit.emit(graph, name, labels, target)
     files = dict(network.files)
     notes = []
     try:

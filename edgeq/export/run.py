@@ -199,7 +199,7 @@ def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) 
 def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[str], None]) -> Mapping[str, bytes]:
     """The C of what the INT8 .tflite file says; it notes what that takes. Raises CheckFailed where it is too large."""
     graph = from_tflite.read(to_tflite(quantized))
-    made = project(graph, model.name, model.labels, model.frontend, model.decision)
+    made = project(graph, model.name, model.labels, model.frontend, model.decision, target)
     for line in made.notes:
         note(line)
     network = made.network

@@ -13,14 +13,32 @@ _DTYPES = {
     "uint32_t": np.uint32, "float": np.float32,
 }  # fmt: skip
 
+Content = bytes
+
 
 @dataclass(frozen=True)
 class Array:
-    """A constant: its name, its declaration with all its values, and its size in bytes."""
+    """A constant: its name, its C type, its values as that type's bytes, and the alignment it asks for beyond it."""
 
     name: str
-    declaration: str
-    bytes: int
+    ctype: str
+    content: Content
+    align: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """How large it is."""
+        return len(self.content)
+
+    @property
+    def declaration(self) -> str:
+        """Its declaration with all its values: some four characters a byte, so made only when it is asked for."""
+        values = np.frombuffer(self.content, _DTYPES[self.ctype])
+        write = _number if values.dtype.kind == "f" else _integer
+        rows = (values[start : start + _PER_LINE].tolist() for start in range(0, len(values), _PER_LINE))
+        lines = ",\n  ".join(", ".join(map(write, row)) for row in rows)
+        place = f"EDGEQ_ALIGNED({self.align}) " if self.align else ""
+        return f"static const {place}{self.ctype} {self.name}[{len(values)}] = {{\n  {lines}\n}};"
 
 
 def array(ctype: str, name: str, values: np.ndarray, align: int = 0) -> Array:
@@ -29,15 +47,10 @@ def array(ctype: str, name: str, values: np.ndarray, align: int = 0) -> Array:
     ctype: int8_t to uint32_t, or float. align: bytes at a multiple of which it shall begin, where the type's own
     alignment is not enough. The values must fit the type.
     """
-    dtype = np.dtype(_DTYPES[ctype])
     flat = np.ascontiguousarray(values).ravel()
-    cast = flat.astype(dtype)
+    cast = flat.astype(_DTYPES[ctype])
     assert flat.size and np.array_equal(cast, flat), f"{name}: values that are no {ctype}"
-    written = [_number(value) for value in cast.tolist()] if dtype.kind == "f" else [_integer(n) for n in cast.tolist()]
-    rows = (", ".join(written[start : start + _PER_LINE]) for start in range(0, len(written), _PER_LINE))
-    lines = ",\n  ".join(rows)
-    place = f"EDGEQ_ALIGNED({align}) " if align else ""
-    return Array(name, f"static const {place}{ctype} {name}[{flat.size}] = {{\n  {lines}\n}};", cast.nbytes)
+    return Array(name, ctype, cast.tobytes(), align)
 
 
 def shared(ctype: str, stem: str, values: np.ndarray, align: int = 0) -> Array:
