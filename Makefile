@@ -34,7 +34,7 @@ arm-tools:  ## what the simulator is checked against, where Debian's packages ca
 	  { apt-get update -q && apt-get install -q -y --no-install-recommends qemu-system-arm gcc-arm-none-eabi gcc; } || \
 	  echo "not installed: qemu-system-arm, gcc-arm-none-eabi; what needs them is skipped" >&2
 
-models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder-of-esc10 (about two hours)
+models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder-of-esc10 (many hours)
 	$(BIN)/python tools/cross_validate.py models/*/recipe.toml --data $(DATA) --jobs 2
 	$(BIN)/python tools/build_zoo.py models/*/recipe.toml --data $(DATA)
 	for recipe in models/*/recipe.toml; do \

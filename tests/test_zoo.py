@@ -20,7 +20,10 @@ from edgeq.nets.hamilton import COMPONENT, SIGN
 from edgeq.nets.spec import EnsembleSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["esc10-dcase22", "esc10-dcase22-ensemble", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-tiny"]
+NAMES = [
+    "esc10-dcase22", "esc10-dcase22-ensemble", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-qtiny-p50",
+    "esc10-tiny",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -76,6 +79,12 @@ def test_quaternion_models_keep_their_budget(name: str, stored: int, lowered: in
     assert metrics["stored"] <= stored
     assert metrics["lowered"] <= lowered
     assert metrics["macs"] <= macs
+
+
+def test_pruning_half_of_the_filters_of_two_layers_costs_less_than_a_point() -> None:
+    whole, half = zoo.find("esc10-qtiny").metrics, zoo.find("esc10-qtiny-p50").metrics
+    assert half["accuracy"]["mean"] >= whole["accuracy"]["mean"] - 0.01
+    assert (half["stored"], half["lowered"], half["macs"]) == (12_330, 47_322, 9_013_728)
 
 
 def test_the_ensemble_is_the_papers() -> None:

@@ -26,6 +26,7 @@ TABLE_BEGIN, TABLE_END = "<!-- zoo: written by tools/write_cards.py -->", "<!-- 
 WHAT = {
     "esc10-tiny": "The strong small network, real: five convolutions, mean-and-max head.",
     "esc10-qtiny": "The quaternion twin of esc10-tiny: the same widths from a quarter of the stored weights.",
+    "esc10-qtiny-p50": "esc10-qtiny without half of the filters of its last two convolutions.",
     "esc10-qnano": "Half the widths of esc10-qtiny.",
     "esc10-dcase22": "The low-complexity CNN of the DCASE 2022 paper, unpruned, on ESC-10.",
     "esc10-dcase22-ensemble": "The ensemble of the DCASE 2022 paper, on ESC-10: six pruned networks in one graph, and "
