@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from edgeq.cortexm.ops.calls import struct
 from edgeq.cortexm.ops.code import activation_limits, zero_point
 from edgeq.graph import ir
 
@@ -24,7 +25,7 @@ def map_literal(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph, quick: bool
         "zero_point_in": zero_point(graph, op.inputs[0]), "zero_point": zero_point(graph, op.output),
         "low": low, "high": high, "quick": int(quick),
     }  # fmt: skip
-    return _literal("edgeq_map", fields)
+    return struct("edgeq_map", fields)
 
 
 def layer_literal(op: ir.FullyConnected, graph: ir.Graph, per_output: bool) -> str:
@@ -35,17 +36,10 @@ def layer_literal(op: ir.FullyConnected, graph: ir.Graph, per_output: bool) -> s
         "rows": math.prod(graph.tensors[op.output].shape[:-1]), "inputs": inputs, "outputs": outputs,
         "zero_point": zero_point(graph, op.output), "low": low, "high": high, "per_output": int(per_output),
     }  # fmt: skip
-    return _literal("edgeq_layer", fields)
+    return struct("edgeq_layer", fields)
 
 
 def in_place(op: ir.Conv2D, graph: ir.Graph) -> bool:
     """Whether outputs lie only where inputs did that are no longer needed: pixel by pixel, none of them larger."""
     filters, height, width, channels = graph.tensors[op.inputs[1]].shape
     return (height, width) == (1, 1) and not any(op.padding) and filters <= channels
-
-
-def _literal(ctype: str, fields: dict[str, int]) -> str:
-    """A struct with its fields' names, a few a line."""
-    words = [f".{key} = {value}" for key, value in fields.items()]
-    lines = [", ".join(words[start : start + 5]) for start in range(0, len(words), 5)]
-    return f"({ctype}){{\n    " + ",\n    ".join(lines) + "}"
