@@ -109,6 +109,11 @@ def test_a_wrong_row_names_itself_and_the_key(tmp_path: Path, old: str, new: str
     assert told in str(caught.value)
 
 
+def test_a_table_that_is_gone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="t.toml: cannot be read: No such file"):
+        targets.read(tmp_path / "t.toml")
+
+
 def test_latency_and_energy_of_a_million_cycles(tmp_path: Path) -> None:
     board = read(tmp_path, ROW)
     cycles = board.cycles.cycles(1_000_000)

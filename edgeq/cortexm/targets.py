@@ -110,6 +110,8 @@ def read(path: Path) -> dict[str, Target]:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; install edgeq again") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not TOML: {error}") from error
     return {name: _target(_Row(f"{path.name}: {name}", values), name) for name, values in table.items()}
