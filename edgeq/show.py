@@ -15,6 +15,9 @@ from edgeq.graph.sqnr import CEILING_DB
 
 Value = Mapping[str, Any]
 
+_LAYER_WIDTH = 18
+"""Characters of a layer's name that leave a table of its costs within 80 columns."""
+
 
 def models(rows: Sequence[Value]) -> None:
     """The zoo with its accuracies, then the architectures."""
@@ -37,7 +40,7 @@ def inspection(report: Value) -> None:
     table = _table("layer", "op", "output", ">parameters", ">MACs", title=escape(report["name"]))
     for layer in report["layers"]:
         shape = "x".join(str(size) for size in layer["output_shape"])  # without spaces: 80 columns are just enough
-        table.add_row(layer["name"], layer["op"], shape, _count(layer["parameters"]), _count(layer["macs"]))
+        table.add_row(escape(layer["name"]), layer["op"], shape, _count(layer["parameters"]), _count(layer["macs"]))
     console = _console()
     console.print(table)
     totals = [(f"parameters, {key.replace('_', ' ')}", value) for key, value in report["parameters"].items()]
@@ -160,7 +163,8 @@ def benchmarks(result: Value | Sequence[Value]) -> None:
         layers = _table("layer", "op", ">instructions", ">cycles", ">cycles/MAC", title=escape(reports[0]["target"]))
         for layer in reports[0]["layers"]:
             each = f"{layer['cycles'] / layer['macs']:.2f}" if layer["macs"] else ""
-            layers.add_row(layer["name"], layer["op"], _count(layer["instructions"]), _count(layer["cycles"]), each)
+            name = escape(_ending(layer["name"]))
+            layers.add_row(name, layer["op"], _count(layer["instructions"]), _count(layer["cycles"]), each)
         console.print(layers)
     table = _table("target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM")
     for report in reports:
@@ -286,6 +290,12 @@ def _table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     return table
+
+
+def _ending(name: str) -> str:
+    """The end of a long name, as those that TensorFlow strings together by `;` begin alike."""
+    first = name.split(";")[0]
+    return first if len(first) <= _LAYER_WIDTH else f"..{first[2 - _LAYER_WIDTH :]}"
 
 
 def _count(value: int | None) -> str:

@@ -100,6 +100,29 @@ def test_people_are_told_that_nothing_was_measured(path: Path, capsys: pytest.Ca
     assert code == 0 and "DEPTHWISE_CONV_2D" in out
 
 
+def test_long_names_of_layers_are_told_apart_and_are_no_markup(
+    graph: ir.Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = {
+        op.output: f"functional_1/very_long_block/conv_{number}[/b];functional_1/batch_norm_{number}"
+        for number, op in enumerate(graph.ops)
+    }
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tflite.to_tflite(renamed(graph, long)))
+    code, out, _ = edgeq(capsys, "bench", path, "--target", "stm32l496")
+    assert code == 0
+    assert all(f"/conv_{number}[/b] " in out for number in range(len(graph.ops)))
+
+
+def renamed(graph: ir.Graph, names: dict[str, str]) -> ir.Graph:
+    ops = tuple(
+        replace(op, inputs=tuple(names.get(name, name) for name in op.inputs), output=names[op.output])
+        for op in graph.ops
+    )
+    tensors = {names.get(name, name): replace(it, name=names.get(name, name)) for name, it in graph.tensors.items()}
+    return replace(graph, ops=ops, tensors=tensors, output=names[graph.output])
+
+
 def test_what_does_not_fit_is_a_failed_check_and_hides_nothing_else(
     monkeypatch: pytest.MonkeyPatch, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

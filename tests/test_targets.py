@@ -110,7 +110,7 @@ def test_a_wrong_row_names_itself_and_the_key(tmp_path: Path, old: str, new: str
 
 
 def test_a_table_that_is_gone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="t.toml: cannot be read: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         targets.read(tmp_path / "t.toml")
 
 
