@@ -56,13 +56,9 @@ def bench(model: str | Path, target: str) -> Bench:
 
 
 def _frontend(spec: FrontendSpec, graph: Graph, name: str, target: Target) -> FrontEnd | None:
-    """What a front end costs, or nothing where it has no C."""
     quantization = graph.tensors[graph.input].quantization
     assert quantization is not None  # or there was no C of the network
-    try:
-        return frontend.measure(spec, quantization, name, target)
-    except InputError:
-        return None
+    return frontend.measure(spec, quantization, name, target)
 
 
 def _opened(model: str) -> tuple[str, Graph, FrontendSpec | None]:
