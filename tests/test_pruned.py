@@ -104,6 +104,7 @@ def test_the_command_prints_the_change(parent: Bundle, tmp_path: Path, capsys: p
     assert code == 0, err
     report = json.loads(out)
     assert set(report) == {"bundle", "name", "parameters", "macs", "before", "layers", "metrics"}
+    assert report["name"] == bundle.read(report["bundle"]).name == "out"
     assert report["parameters"] == inspection.inspect(report["bundle"])["parameters"]
     assert report["macs"]["network"] < report["before"]["macs"]["network"]
     layers = {layer["name"]: layer for layer in report["layers"]}
@@ -193,7 +194,7 @@ def test_fine_tuning_goes_on_from_the_smaller_network(heard: Bundle, data: Path,
     built = tuned(heard, data, tmp_path / "tuned", learning_rate=1e-2)
     bundle.check(built)
     assert np.abs(built.weights()["conv3.weight"] - plain.weights()["conv3.weight"]).max() > 1e-4
-    assert built.ranges() != plain.ranges() and built.name == "beeps-pruned" and built.licence == heard.licence
+    assert built.ranges() != plain.ranges() and built.name == "tuned" and built.licence == heard.licence
     assert not list(tmp_path.rglob("*.checkpoint"))
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq import bundle, corpora, fresh, goldens, zoo
+from edgeq import bundle, corpora, fresh, goldens, manifest, zoo
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.compress import importance
 from edgeq.compress import prune as pruning
@@ -82,7 +82,8 @@ def run(
 ) -> Pruned:
     """Prune a model and write the smaller one as a bundle: as it is, or fine-tuned on the recordings in `data`.
 
-    model: zoo name, bundle folder, or architecture name (random weights). output: by default build/<name>-pruned.
+    model: zoo name, bundle folder, or architecture name (random weights). output: by default build/<name>-pruned;
+    the smaller model is called as its folder is.
     method: of `importance.METHODS`. ratio, sites: as `prune.ratios` takes them. round_to: as in `prune.prune`. seed: of
     the method random, and of fine-tuning. Provenance says which filters of the model were kept.
     Without data, activation ranges come from synthetic sounds, goldens are chosen anew, and nobody has measured the
@@ -99,8 +100,8 @@ def run(
         corpus = None if data is None else corpora.open(data)
         if corpus is not None:
             result.check_labels(source.name, source.labels, corpus)
-        name = f"{source.name}-pruned"
-        destination = Path(output) if output else Path("build") / name
+        destination = Path(output) if output else Path("build") / f"{source.name}-pruned"
+        name = manifest.checked_name(destination.resolve().name)
         if destination.resolve() == source.folder.resolve():
             raise InputError(f"{destination}: is the model itself; choose another folder with -o")
         bundle.check_place(destination)
