@@ -125,6 +125,14 @@ def test_somebody_has_to_teach(data: Path) -> None:
         distill.run([], "qnano", data)
 
 
+def test_a_name_that_no_bundle_can_have_is_refused_before_the_training(
+    teacher: Bundle, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="name 'two words': expected letters"):
+        distill.run([teacher.folder], "qnano", data, tmp_path / "two words")
+    assert not (tmp_path / "training").exists()
+
+
 def test_neither_teacher_nor_student_is_written_over(teacher: Bundle, data: Path, tmp_path: Path) -> None:
     smaller = pruned.run(teacher.folder, tmp_path / "smaller", method="l1", ratio=0.5, sites=("conv3",)).bundle
     for model in (teacher, smaller):

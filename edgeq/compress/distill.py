@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from edgeq import bundle, corpora, fresh, zoo
+from edgeq import bundle, corpora, fresh, manifest, zoo
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.corpora import Corpus
@@ -59,6 +59,7 @@ def run(
     destination = Path(output) if output else Path("build") / f"{name}-distilled"
     _check_apart(destination, [*found, *([] if start is None else [zoo.find(student)])])
     bundle.check_place(destination)
+    called = manifest.checked_name(destination.resolve().name)  # now, not after the training
     rate = (FRESH_RATE if start is None else TUNING_RATE) if learning_rate is None else learning_rate
     config = FitConfig(epochs, learning_rate=rate, crop_seconds=(spec.window_seconds,))
     work, clips = destination.parent / "training", range(len(corpus.clips))
@@ -70,7 +71,7 @@ def run(
             corpus, heard, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, teaching
         )
     provenance = result.provenance(corpus, config, seed, threads) | {"distilled": taught_by(found, how)}
-    written, measured = result.write(destination, destination.name, trained, corpus, heard, provenance)
+    written, measured = result.write(destination, called, trained, corpus, heard, provenance)
     checkpoint.unlink(missing_ok=True)
     return {"bundle": str(written.folder), "metrics": measured}
 
