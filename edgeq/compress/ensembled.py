@@ -85,9 +85,7 @@ def run(
             made = _Made(network, spec, hears)
             told = _shared(whole, made, members, share_tolerance, corpus, notes)
         if limits is not None:
-            spent = made.costs.parameters["lowered"], made.costs.macs["network"]
-            if reasons := limits.judge(*spent):
-                raise CheckFailed(f"{name} is over the budget {budget}: {'; '.join(reasons)}; nothing was written")
+            _check_budget(limits, f"{name} is over the budget {budget}", made)
         result = {
             "bundle": str(destination),
             "name": name,
@@ -99,26 +97,7 @@ def run(
         }
         if heard is not None and typical is not None:
             _measure(result, members, whole, made, heard, typical, leave_one_out)
-        ranges, source = _ranges(made, members, typical, corpus)
-        bundle.write(
-            destination,
-            name=name,
-            architecture=made.spec,
-            frontend=hears,
-            labels=members[0].labels,
-            weights=arrays.weights(made.network),
-            ranges=ranges,
-            goldens=_goldens(made, members),
-            decision=members[0].decision,
-            provenance={
-                "members": [{**_identity(member), "provenance": dict(member.provenance)} for member in members],
-                **({"shared": told} if told else {}),
-                "ranges": source,
-                "edgeq": version("edgeq"),
-            },
-            licence=" AND ".join(dict.fromkeys(member.licence for member in members if member.licence)),
-            metrics=totals(made.spec, hears),
-        )
+        _write(destination, name, made, members, told, _ranges(made, members, typical, corpus))
     return result
 
 
@@ -144,6 +123,42 @@ class _Made:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         return arrays.probabilities(self.network, self.spec.output, features)
+
+
+def _check_budget(limits: budgets.Budget, over: str, made: _Made) -> None:
+    """Raises CheckFailed where an ensemble exceeds a budget. over: how the error begins."""
+    if reasons := limits.judge(made.costs.parameters["lowered"], made.costs.macs["network"]):
+        raise CheckFailed(f"{over}: {'; '.join(reasons)}; nothing was written")
+
+
+def _write(
+    destination: Path,
+    name: str,
+    made: _Made,
+    members: Sequence[Bundle],
+    shared: dict[str, Any] | None,
+    ranges: tuple[quantize.Ranges, str],
+) -> None:
+    """Write the bundle; ranges: of activations, and what they come from."""
+    bundle.write(
+        destination,
+        name=name,
+        architecture=made.spec,
+        frontend=made.frontend,
+        labels=members[0].labels,
+        weights=arrays.weights(made.network),
+        ranges=ranges[0],
+        goldens=_goldens(made, members),
+        decision=members[0].decision,
+        provenance={
+            "members": [{**_identity(member), "provenance": dict(member.provenance)} for member in members],
+            **({"shared": shared} if shared else {}),
+            "ranges": ranges[1],
+            "edgeq": version("edgeq"),
+        },
+        licence=" AND ".join(dict.fromkeys(member.licence for member in members if member.licence)),
+        metrics=totals(made.spec, made.frontend),
+    )
 
 
 def _opened(model: str, scratch: Path) -> Bundle:

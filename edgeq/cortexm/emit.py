@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-import numpy as np
-
 from edgeq.cortexm import headers, plan
 from edgeq.cortexm.fold import without_pads
 from edgeq.cortexm.ops import EMITTERS
-from edgeq.cortexm.ops.arrays import Array
+from edgeq.cortexm.ops.arrays import Array, number
 from edgeq.cortexm.ops.code import Code, scale, zero_point
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
@@ -213,9 +211,9 @@ def _header(graph: ir.Graph, name: str, prefix: str, labels: Sequence[str], aren
         "OUTPUT_BYTES": math.prod(given.shape),
         "CLASSES": math.prod(given.shape),
         "ARENA_BYTES": arena_bytes,
-        "INPUT_SCALE": _float(scale(graph, graph.input)),
+        "INPUT_SCALE": number(scale(graph, graph.input)),
         "INPUT_ZERO_POINT": f"({zero_point(graph, graph.input)})",
-        "OUTPUT_SCALE": _float(scale(graph, graph.output)),
+        "OUTPUT_SCALE": number(scale(graph, graph.output)),
         "OUTPUT_ZERO_POINT": f"({zero_point(graph, graph.output)})",
     }
     macros = "\n".join(f"#define {upper}_{key} {value}" for key, value in facts.items())
@@ -304,11 +302,6 @@ def _call(graph: ir.Graph, prefix: str, op: ir.Op, function: str, code: Code, pl
     if code.scratch:
         offsets.append(places.scratch(op))
     return f"  {function}({', '.join(f'{prefix}_arena + {offset}' for offset in offsets)});\n"
-
-
-def _float(value: float) -> str:
-    text = str(np.float32(value))
-    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 def _string(text: str) -> str:

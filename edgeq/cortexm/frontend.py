@@ -18,7 +18,7 @@ from edgeq.audio.frontend import (
 )
 from edgeq.cortexm import headers
 from edgeq.cortexm.emit import identifier
-from edgeq.cortexm.ops.arrays import Array, array
+from edgeq.cortexm.ops.arrays import Array, array, number
 from edgeq.errors import InputError
 from edgeq.graph.ir import Quantization
 
@@ -359,4 +359,4 @@ bool {prefix}_frontend_window(int8_t *codes)
 def _value(value: bool | int | float | str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{np.float32(value)}f" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)

@@ -115,6 +115,37 @@ typedef struct {
   "str r12, [sp, #28]\n"                      \
   "beq 9f\n"
 
+/* From where the first round begins (r3), how many steps it lacks (r2) and the pointers so far back: a filter's first
+   round, at 1, with its sums at 0. Rounds are at 2. */
+#define EDGEQ_BLOCK_BEGIN        \
+  "orr r3, r3, #1\n"             \
+  "lsl r2, r2, #2\n"             \
+  "sub sp, sp, #16\n"            \
+  "str r1, [sp, #4]\n"           \
+  "str r3, [sp, #8]\n"           \
+  "str r2, [sp, #12]\n"          \
+  "str r0, [sp]\n"               \
+  "1:\n"                         \
+  "ldr r0, [sp]\n"               \
+  "ldr r1, [sp, #4]\n"           \
+  "ldr r10, [sp, #36]\n"         \
+  "ldr r12, [sp, #8]\n"          \
+  "ldr r11, [sp, #12]\n"         \
+  "add r10, r0, r10, lsl #2\n"   \
+  "str r10, [sp]\n"              \
+  "sub r0, r0, r11\n"            \
+  "movs r2, #0\n"                \
+  "movs r3, #0\n"                \
+  "movs r4, #0\n"                \
+  "movs r5, #0\n"                \
+  "movs r6, #0\n"                \
+  "movs r7, #0\n"                \
+  "mov r8, r2\n"                 \
+  "mov r9, r2\n"                 \
+  "bx r12\n"                     \
+  ".balign 4\n"                  \
+  "2:\n"
+
 /* In assembly, since the loop takes all fourteen registers: sums in r2 to r9. Eight steps a round, of 60 bytes each;
    where steps are no multiple of eight, the first round begins in its middle, with pointers as far back. On the stack,
    from sp on: end of the weights, begin of the pixels as far back, where the first round begins, how many bytes back
@@ -131,33 +162,7 @@ EDGEQ_ASSEMBLY void edgeq_block_codes(const edgeq_block *block __attribute__((un
       "adr r3, 2f\n"
       "rsb r4, r2, r2, lsl #4\n"
       "add r3, r3, r4, lsl #2\n"
-      "orr r3, r3, #1\n"
-      "lsl r2, r2, #2\n"
-      "sub sp, sp, #16\n"
-      "str r1, [sp, #4]\n"
-      "str r3, [sp, #8]\n"
-      "str r2, [sp, #12]\n"
-      "str r0, [sp]\n"
-      "1:\n"
-      "ldr r0, [sp]\n"
-      "ldr r1, [sp, #4]\n"
-      "ldr r10, [sp, #36]\n"
-      "ldr r12, [sp, #8]\n"
-      "ldr r11, [sp, #12]\n"
-      "add r10, r0, r10, lsl #2\n"
-      "str r10, [sp]\n"
-      "sub r0, r0, r11\n"
-      "movs r2, #0\n"
-      "movs r3, #0\n"
-      "movs r4, #0\n"
-      "movs r5, #0\n"
-      "movs r6, #0\n"
-      "movs r7, #0\n"
-      "mov r8, r2\n"
-      "mov r9, r2\n"
-      "bx r12\n"
-      ".balign 4\n"
-      "2:\n"
+      EDGEQ_BLOCK_BEGIN
       EDGEQ_BLOCK_STEP(0) EDGEQ_BLOCK_STEP(1) EDGEQ_BLOCK_STEP(2) EDGEQ_BLOCK_STEP(3)
       EDGEQ_BLOCK_STEP(4) EDGEQ_BLOCK_STEP(5) EDGEQ_BLOCK_STEP(6) EDGEQ_BLOCK_STEP(7)
       "ldr r12, [sp]\n"

@@ -34,7 +34,7 @@ class Array:
     def declaration(self) -> str:
         """Its declaration with all its values: some four characters a byte, so made only when it is asked for."""
         values = np.frombuffer(self.content, _DTYPES[self.ctype])
-        write = _number if values.dtype.kind == "f" else _integer
+        write = number if values.dtype.kind == "f" else _integer
         rows = (values[start : start + _PER_LINE].tolist() for start in range(0, len(values), _PER_LINE))
         lines = ",\n  ".join(", ".join(map(write, row)) for row in rows)
         place = f"EDGEQ_ALIGNED({self.align}) " if self.align else ""
@@ -59,11 +59,10 @@ def shared(ctype: str, stem: str, values: np.ndarray, align: int = 0) -> Array:
     return array(ctype, f"{stem}_{hashlib.sha256(content).hexdigest()[:8]}", values, align)
 
 
+def number(value: float) -> str:
+    """A float32 in C: the shortest text that reads back as the same float32. It must be finite."""
+    return f"{np.float32(value)!s}f"
+
+
 def _integer(value: int) -> str:
     return "(-2147483647 - 1)" if value == -(1 << 31) else str(value)
-
-
-def _number(value: float) -> str:
-    """A float32's shortest text that reads back as the same float32."""
-    text = str(np.float32(value))
-    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
