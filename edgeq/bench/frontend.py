@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edgeq.audio.frontend import FrontendSpec
-from edgeq.bench.report import FrontEnd
+from edgeq.bench.result import Band, FrontEnd
 from edgeq.cortexm import build, frontend
 from edgeq.cortexm.simulate import Call, Count, Machine, board_cycles
 from edgeq.cortexm.targets import Target
@@ -46,9 +46,9 @@ def measure(spec: FrontendSpec, quantization: Quantization, name: str, target: T
     cycles = board_cycles(target, Call(0, count, {}, {}, {}, stack))
     latency, sizes = target.latency_ms(cycles), build.sizes(elf)
     return FrontEnd(
+        latency_ms=Band(latency.low, latency.high, target.cycles.kind, target.sources["cycles"]),
         instructions=count.instructions,
         cycles=round(count.cycles / target.cycles.per_m4),
-        latency_ms={"low": latency.low, "high": latency.high},
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram - codes - 2 * _BLOCK + stack,
     )

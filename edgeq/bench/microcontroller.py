@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.bench.report import Energy, Layer, Report
+from edgeq.bench.result import COUNTED, SIMULATED, Band, Figure, Layer, Result
 from edgeq.cortexm import build, simulate
 from edgeq.cortexm.emit import Sources, emit
 from edgeq.cortexm.simulate import Count, Run
@@ -16,8 +16,21 @@ from edgeq.errors import CheckFailed
 from edgeq.graph import cost, reference
 from edgeq.graph.ir import Graph
 
+_SIMULATED = Figure(SIMULATED, "a simulated Cortex-M that executes the compiled C; cycles by the manuals of its core")
 
-def measure(graph: Graph, name: str, target: Target) -> Report:
+FIGURES = {
+    "macs": Figure(COUNTED, "the model's graph"),
+    "instructions": _SIMULATED,
+    "cycles": _SIMULATED,
+    "cycles_per_mac": _SIMULATED,
+    "layers": _SIMULATED,
+    "flash_bytes": Figure(COUNTED, "the linked program's sections"),
+    "ram_bytes": Figure(SIMULATED, "the linked program's sections, and the deepest stack of the simulated run"),
+}
+"""How the figures of a simulated microcontroller were come by, those of its front end too."""
+
+
+def measure(graph: Graph, name: str, target: Target) -> Result:
     """What one inference of an INT8 graph costs on a target.
 
     The input is random, the same every time: what a network costs hardly depends on it.
@@ -33,21 +46,24 @@ def measure(graph: Graph, name: str, target: Target) -> Report:
     macs = sum(layer.macs for layer in cost.layers(graph))
     cycles = round(run.count.cycles / target.cycles.per_m4)
     latency, energy = target.latency_ms(run.board_cycles), target.energy_mj(run.board_cycles)
-    return Report(
+    return Result(
+        model=name,
         target=target.name,
-        runtime="c-int8",
+        runtime="c",
+        stage="c-int8",
         kind=target.cycles.kind,
-        latency_ms={"low": latency.low, "high": latency.high},
+        latency_ms=Band(latency.low, latency.high, target.cycles.kind, target.sources["cycles"]),
+        macs=macs,
         instructions=run.count.instructions,
         cycles=cycles,
-        macs=macs,
         cycles_per_mac=cycles / macs if macs else None,
         # Currents were never simulated: they are other networks' on the same chip, or the maker's.
-        energy_mj=Energy(energy.low, energy.high, ESTIMATED, target.sources["energy"]),
+        energy_mj=Band(energy.low, energy.high, ESTIMATED, target.sources["energy"]),
         flash_bytes=run.flash_bytes,
         ram_bytes=run.ram_bytes,
         layers=_layers(graph, sources, run, target),
         machine=_machine(target),
+        figures=FIGURES,
     )
 
 
@@ -57,7 +73,7 @@ def _layers(graph: Graph, sources: Sources, run: Run, target: Target) -> tuple[L
     for emitted, counted in zip(sources.layers, cost.layers(graph), strict=True):
         count = run.by_layer.get(emitted.function, Count())
         cycles = round(count.cycles / target.cycles.per_m4)
-        layers.append(Layer(counted.name, counted.op, count.instructions, cycles, counted.macs))
+        layers.append(Layer(counted.name, counted.op, counted.macs, count.instructions, cycles))
     return tuple(layers)
 
 

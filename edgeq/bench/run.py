@@ -9,7 +9,7 @@ from typing import Any
 from edgeq import zoo
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bench import frontend, microcontroller
-from edgeq.bench.report import FrontEnd, Report
+from edgeq.bench.result import FrontEnd, Result
 from edgeq.cortexm import targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
@@ -24,13 +24,13 @@ class Bench:
     """What a model costs on each target where it runs, and why not on the others."""
 
     name: str
-    reports: tuple[Report, ...]
+    results: tuple[Result, ...]
     failures: tuple[str, ...]
 
     def to_json(self) -> Any:
-        """One report, or a list of them where several targets were asked for."""
-        values = [report.to_json() for report in self.reports]
-        return values[0] if len(self.reports) + len(self.failures) == 1 else values
+        """One result, or a list of them where several targets were asked for."""
+        values = [result.to_json() for result in self.results]
+        return values[0] if len(self.results) + len(self.failures) == 1 else values
 
 
 def bench(model: str | Path, target: str) -> Bench:
@@ -42,17 +42,17 @@ def bench(model: str | Path, target: str) -> Bench:
     """
     found = [targets.find(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
     name, graph, spec = _opened(str(model))
-    reports: list[Report] = []
+    results: list[Result] = []
     failures: list[str] = []
     for one in found:
         try:
-            report = microcontroller.measure(graph, name, one)
-            reports.append(report if spec is None else replace(report, frontend=_frontend(spec, graph, name, one)))
+            result = microcontroller.measure(graph, name, one)
+            results.append(result if spec is None else replace(result, frontend=_frontend(spec, graph, name, one)))
         except CheckFailed as failure:
             failures.append(str(failure))
-    if not reports:
+    if not results:
         raise CheckFailed("; ".join(failures))
-    return Bench(name, tuple(reports), tuple(failures))
+    return Bench(name, tuple(results), tuple(failures))
 
 
 def _frontend(spec: FrontendSpec, graph: Graph, name: str, target: Target) -> FrontEnd | None:
