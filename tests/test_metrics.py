@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.calibration
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +37,50 @@ def test_agrees_with_scikit_learn(clips: int, classes: int, seed: int) -> None:
 
 def test_log_loss_of_a_certain_mistake_is_finite() -> None:
     assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-7))
+
+
+@given(st.integers(1, 60), st.integers(2, 6), st.integers(1, 20), st.integers(0, 1000))
+def test_calibration_error_is_that_of_scikit_learn_s_curve(clips: int, classes: int, bins: int, seed: int) -> None:
+    probabilities, targets = scored(clips, classes, seed)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    accuracies, means = sklearn.calibration.calibration_curve(correct, confidence, n_bins=bins)
+    edges = np.linspace(0, 1, bins + 1)
+    inside = [np.sum((low < confidence) & (confidence <= high)) for low, high in itertools.pairwise(edges)]
+    expected = np.sum([n for n in inside if n] * np.abs(accuracies - means)) / clips
+    assert metrics.expected_calibration_error(probabilities, targets, bins) == pytest.approx(expected, abs=1e-6)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins. (0, 0.5]: one clip, 0.5 sure and right. (0.5, 1]: 0.9 and 0.7 sure, one of them right.
+    probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7]])
+    found = metrics.expected_calibration_error(probabilities, np.array([0, 0, 0]), bins=2)
+    assert found == pytest.approx(1 / 3 * abs(1 - 0.5) + 2 / 3 * abs(0.5 - 0.8))
+    certain = np.eye(3)  # always right, and sure of it
+    assert metrics.expected_calibration_error(certain, np.arange(3)) == 0
+    assert metrics.expected_calibration_error(certain, np.array([1, 2, 0])) == 1
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([3, 1000]), st.integers(0, 1000))
+def test_average_precision_agrees_with_scikit_learn(clips: int, classes: int, steps: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.integers(0, steps + 1, (clips, classes)) / steps  # few steps: many clips alike
+    positives = random.random((clips, classes)) < 0.3
+    positives[0, 0] = True
+    present = positives.any(axis=0)
+    expected = sklearn.metrics.average_precision_score(
+        positives[:, present], probabilities[:, present], average="macro"
+    )
+    assert metrics.mean_average_precision(probabilities, positives) == pytest.approx(expected)
+
+
+def test_a_class_without_positives_is_left_out_of_the_mean() -> None:
+    probabilities = np.array([[0.9, 0.9], [0.1, 0.2]])
+    assert metrics.mean_average_precision(probabilities, np.array([[True, False], [False, False]])) == 1
+    with pytest.raises(InputError, match="no clip holds"):
+        metrics.mean_average_precision(probabilities, np.zeros((2, 2), bool))
+    for positives in (np.zeros((2, 2)), np.zeros((2, 3), bool)):
+        with pytest.raises(InputError, match="expected"):
+            metrics.mean_average_precision(probabilities, positives)
 
 
 @given(st.lists(st.floats(0.2, 0.8), min_size=2, max_size=31))
@@ -75,12 +122,19 @@ def test_interval_over_clips_is_wilsons(counts: tuple[int, int]) -> None:
     ],
 )
 def test_refuses_what_does_not_fit(probabilities: np.ndarray, targets: np.ndarray) -> None:
-    for metric in (metrics.accuracy, metrics.log_loss, metrics.confusion_matrix):
+    for metric in (
+        metrics.accuracy,
+        metrics.log_loss,
+        metrics.confusion_matrix,
+        metrics.expected_calibration_error,
+    ):
         with pytest.raises(InputError):
             metric(probabilities, targets)
 
 
 def test_refuses_counts_out_of_range() -> None:
+    with pytest.raises(InputError, match="0 bins"):
+        metrics.expected_calibration_error(np.eye(2), np.arange(2), bins=0)
     for correct, clips in ((1, 0), (-1, 3), (4, 3)):
         with pytest.raises(InputError):
             metrics.interval_over_clips(correct, clips)

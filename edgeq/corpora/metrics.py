@@ -10,6 +10,9 @@ import numpy as np
 
 from edgeq.errors import InputError
 
+CALIBRATION_BINS = 15
+"""Bins of the expected calibration error, as in its source."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -49,6 +52,47 @@ def confusion_matrix(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarr
     classes = probabilities.shape[1]
     pairs = targets * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """How far confidence lies from accuracy: over bins of equal width, the mean of |accuracy - mean confidence|,
+    weighted by the clips in each.
+
+    A row's confidence is its largest probability; bin m of M holds those in ((m-1)/M, m/M], and an empty one counts
+    nothing. probabilities: (clips, classes). targets: (clips,) integers. Returns 0 (calibrated) to 1.
+    Raises InputError as `accuracy`, and where there is no bin.
+    Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017, Eq. 3, with the
+    15 bins of its tables.
+    """
+    probabilities, targets = _checked(probabilities, targets)
+    if bins < 1:
+        raise InputError(f"calibration error: {bins} bins, expected at least 1")
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == targets
+    index = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
+    # A bin's clips over all clips cancel against its own means: what is left are sums.
+    gaps = np.bincount(index, correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(targets))
+
+
+def mean_average_precision(probabilities: np.ndarray, positives: np.ndarray) -> float:
+    """Mean over classes of the average precision: for sounds of which several may be heard at once.
+
+    A class's average precision is the sum over its thresholds, falling, of (gain in recall) x (precision); clips of
+    equal probability pass a threshold together. A class without a positive clip has no recall and is left out of the
+    mean. probabilities: (clips, classes). positives: (clips, classes) bool, which classes each clip holds.
+    Raises InputError where shapes disagree, or no clip holds any class.
+    """
+    probabilities, positives = np.asarray(probabilities), np.asarray(positives)
+    if probabilities.ndim != 2 or positives.shape != probabilities.shape or positives.dtype != bool:
+        raise InputError(
+            f"probabilities {probabilities.shape}, positives {positives.shape} {positives.dtype}: expected "
+            "(clips, classes) of both, and bool"
+        )
+    present = positives.any(axis=0)
+    if not present.any():
+        raise InputError("mean average precision: no clip holds any of the classes; expected one at least")
+    return float(np.mean([_average_precision(probabilities[:, i], positives[:, i]) for i in np.flatnonzero(present)]))
 
 
 def interval_over_seeds(values: Sequence[float], least: float = 0.0) -> Interval:
@@ -92,6 +136,14 @@ _STUDENT_975 = (
     2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
     2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.045230, 2.042272,
 )  # fmt: skip
+
+
+def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    order = np.argsort(-scores, kind="stable")
+    scores, found = scores[order], np.cumsum(positive[order])
+    last = np.append(scores[1:] != scores[:-1], True)  # of those that pass together
+    found, passed = found[last], np.flatnonzero(last) + 1
+    return float(np.sum(np.diff(found, prepend=0) / found[-1] * found / passed))
 
 
 def _checked(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
