@@ -327,7 +327,7 @@ def _on_data(
     scores: dict[str, list[np.ndarray]] = {stage: [] for stage in stages}
     with progress(f"{opened.name}: recordings", len(clips)) as advance:
         for path, _ in clips:
-            for stage, found in _clip_scores(opened, ready, path).items():
+            for stage, found in stage_scores(opened, ready, path).items():
                 scores[stage].append(found)
             advance(1)
     known = [i for i, (_, label) in enumerate(clips) if label in opened.labels]
@@ -344,7 +344,7 @@ def _on_data(
     return results, notes
 
 
-def _clip_scores(opened: Bundle, ready: Mapping[str, Runtime], path: Path) -> dict[str, np.ndarray]:
+def stage_scores(opened: Bundle, ready: Mapping[str, Runtime], path: Path) -> dict[str, np.ndarray]:
     """One recording's scores by every stage; it is decoded once."""
     clip = {stage: ClipScores(len(opened.labels)) for stage in ready}
     for batch in windows(path, opened.frontend):

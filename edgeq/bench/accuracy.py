@@ -1,0 +1,175 @@
+"""How well every stage of a model does on labelled recordings: the same clips, each decoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import corpora
+from edgeq.bundle import Bundle
+from edgeq.corpora import Corpus, metrics
+from edgeq.corpora.metrics import Interval
+from edgeq.errors import InputError
+from edgeq.progress import progress
+from edgeq.runtime import Runtime
+from edgeq.verify import stage_scores
+
+MOST_UNREADABLE = 0.1
+"""Fraction of the recordings that may be left out because they cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one stage scored on the clips of a folder.
+
+    accuracy: fraction of clips whose label has the largest score. confusion: clips, a row a label, a column an answer,
+    in the order of `labels`. Of a network whose classes exclude each other (softmax): log_loss, in nats a clip, and
+    expected_calibration_error over metrics.CALIBRATION_BINS bins of equal width. Of one whose classes do not (sigmoid):
+    mean_average_precision, over the classes that have a clip. skipped: recordings left out of all of this because they
+    cannot be decoded. warnings: what to know beside the figures, a line each.
+    """
+
+    accuracy: Interval
+    clips: int
+    log_loss: float | None
+    expected_calibration_error: float | None
+    mean_average_precision: float | None
+    confusion: np.ndarray
+    labels: tuple[str, ...]
+    skipped: int
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what does not apply is left out."""
+        values = {
+            "accuracy": {**asdict(self.accuracy), "clips": self.clips},
+            "log_loss": self.log_loss,
+            "expected_calibration_error": self.expected_calibration_error,
+            "calibration_bins": None if self.expected_calibration_error is None else metrics.CALIBRATION_BINS,
+            "mean_average_precision": self.mean_average_precision,
+            "confusion": self.confusion.tolist(),
+            "labels": list(self.labels),
+            "skipped": self.skipped,
+            "kind": "measured",
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -> dict[str, Scores]:
+    """Score a folder of labelled recordings by several stages of one model, in one pass.
+
+    runtimes: stage to what runs it, ready. data: a folder that `corpora.open` takes, with one label a recording.
+    A recording that cannot be decoded is left out for every stage, counted, and named in the warnings, as long as they
+    are at most MOST_UNREADABLE of all: one damaged file of many does not end a long run, and what is told of the others
+    stays true.
+    Raises InputError where the folder has no clips, or labels that the model lacks; where more recordings cannot be
+    decoded; where a runtime does not fit the model, or its scores are not finite.
+    """
+    corpus = corpora.open(data)
+    _check(opened, runtimes, corpus, Path(data))
+    scores: dict[str, list[np.ndarray]] = {stage: [] for stage in runtimes}
+    targets: list[int] = []
+    unreadable: list[str] = []
+    with progress(f"{opened.name}: recordings", len(corpus.clips)) as advance:
+        for clip in corpus.clips:
+            try:
+                found = stage_scores(opened, runtimes, clip.path)
+            except InputError as error:
+                if not str(error).startswith(f"{clip.path}:"):  # about a model, not about a recording
+                    raise
+                unreadable.append(str(error))
+                if len(unreadable) > MOST_UNREADABLE * len(corpus.clips):
+                    raise _too_many(Path(data), unreadable, len(corpus.clips)) from error
+            else:
+                _check_finite(clip.path, found)
+                targets.append(opened.labels.index(clip.label))
+                for stage, row in found.items():
+                    scores[stage].append(row)
+            advance(1)
+    warnings = tuple(_warnings(opened, corpus, unreadable))
+    return {
+        stage: _scores(opened, np.stack(rows), np.array(targets), len(unreadable), warnings)
+        for stage, rows in scores.items()
+    }
+
+
+def _check(opened: Bundle, runtimes: Mapping[str, Runtime], corpus: Corpus, data: Path) -> None:
+    unknown = [label for label in corpus.labels if label not in opened.labels]
+    if unknown:
+        raise InputError(
+            f"{data}: label{'s' * (len(unknown) > 1)} {_listed(unknown)} not among those of {opened.name} "
+            f"({_listed(opened.labels)}); give recordings of those, or rename or leave out the others"
+        )
+    for stage, runtime in runtimes.items():
+        found, expected = (runtime.input_shape, runtime.classes), (opened.frontend.input_shape, len(opened.labels))
+        if found != expected:
+            raise InputError(
+                f"{opened.folder} ({stage}): takes {found[0]} and gives {found[1]} classes, the bundle says "
+                f"{expected[0]} and {expected[1]}: of another network; export it again"
+            )
+
+
+def _check_finite(path: Path, found: Mapping[str, np.ndarray]) -> None:
+    for stage, row in found.items():
+        if not np.isfinite(row).all():
+            raise InputError(f"{path}: the scores of {stage} hold NaN or infinity; export the model again")
+
+
+def _too_many(data: Path, unreadable: Sequence[str], clips: int) -> InputError:
+    return InputError(
+        f"{data}: {len(unreadable)} of {clips} recordings cannot be decoded, more than {MOST_UNREADABLE:.0%} are not "
+        f"left out; mend or remove them. The first: {unreadable[0]}"
+    )
+
+
+def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list[str]:
+    warnings = []
+    if unreadable:
+        warnings.append(f"accuracy is without {len(unreadable)} that cannot be decoded; the first: {unreadable[0]}")
+    absent = [label for label in opened.labels if label not in corpus.labels]
+    if absent:
+        warnings.append(f"accuracy is without clips of {_listed(absent)}, which the model knows and the folder lacks")
+    heard = _trained_on(opened, corpus)
+    if heard:
+        warnings.append(
+            f"the model was trained on {heard} of the {len(corpus.clips)} recordings: expect less on others"
+        )
+    return warnings
+
+
+def _trained_on(opened: Bundle, corpus: Corpus) -> int:
+    """How many of the clips the bundle says it was trained on; 0 where it says nothing, or cannot be told."""
+    says = opened.provenance
+    folds, licences = says.get("folds"), says.get("exclude_licences", [])
+    if says.get("corpus") != corpus.name or not isinstance(folds, list) or not isinstance(licences, list):
+        return 0
+    trained = tuple(clip for clip in corpus.clips if clip.licence not in licences and (not folds or clip.fold in folds))
+    if not trained or len(trained) != says.get("clips"):
+        return 0
+    return len(trained) if Corpus(corpus.name, trained, corpus.labels).hash == says.get("corpus_sha256") else 0
+
+
+def _scores(opened: Bundle, found: np.ndarray, targets: np.ndarray, skipped: int, warnings: tuple[str, ...]) -> Scores:
+    correct = metrics.accuracy(found, targets) * len(targets)
+    several = opened.architecture.output == "sigmoid"
+    positives = targets[:, None] == np.arange(len(opened.labels))
+    return Scores(
+        accuracy=metrics.interval_over_clips(round(correct), len(targets)),
+        clips=len(targets),
+        log_loss=None if several else metrics.log_loss(found, targets),
+        expected_calibration_error=None if several else metrics.expected_calibration_error(found, targets),
+        mean_average_precision=metrics.mean_average_precision(found, positives) if several else None,
+        confusion=metrics.confusion_matrix(found, targets),
+        labels=opened.labels,
+        skipped=skipped,
+        warnings=warnings,
+    )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(labels[:5])
+    return shown if len(labels) <= 5 else f"{shown} and {len(labels) - 5} more"
