@@ -3,8 +3,8 @@
 Sums are exact whatever their order, so convolutions and dense layers may run through BLAS: float32 while every partial
 sum stays below 2^24, else float64.
 
-TensorFlow Lite Micro differs by at most a code in some operators: it rounds twice in FULLY_CONNECTED too, as in the
-convolutions, and computes TANH and LOGISTIC in fixed point where LiteRT looks them up in a table made in float32.
+TensorFlow Lite Micro computes the same in all but two operators: it rounds twice in FULLY_CONNECTED too, as in the
+convolutions, a code apart at most; and a RELU6 of its own only limits codes, as if its output had its input's scale.
 Source: tflite/kernels/internal/reference and .../reference/integer_ops of LiteRT.
 """
 
