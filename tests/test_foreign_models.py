@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,14 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from edgeq.cortexm import build, simulate, targets
+from edgeq.cortexm.emit import emit
 from edgeq.errors import InputError
 from edgeq.graph import from_tflite, ir, reference
 from edgeq.inspection import inspect
 
-ZOO = Path(__file__).resolve().parent.parent / "models"
+FILES = sorted((Path(__file__).resolve().parent.parent / "models").glob("*/*.int8.tflite"))
+ONE_A_CORE = list({target.core: target for target in targets.listed().values()}.values())
 
 MACS = {
     "mlperf-tiny/kws_ref_model.tflite": 2_656_768,
@@ -52,11 +58,8 @@ def codes_for(graph: ir.Graph, count: int) -> np.ndarray:
     return codes.astype(np.int8)
 
 
-def differing(content: bytes, count: int) -> tuple[set[str], dict[str, int]]:
-    """The activations that were compared with LiteRT's, and how many codes differ of those of which any does."""
-    graph = from_tflite.read(content)
-    codes = codes_for(graph, count)
-    ours = reference.run(graph, codes, keep=True)
+def litert(content: bytes, graph: ir.Graph, codes: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Every tensor by name as LiteRT's reference kernels compute it, window by window."""
     interpreter = Interpreter(
         model_content=content,
         experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
@@ -65,8 +68,9 @@ def differing(content: bytes, count: int) -> tuple[set[str], dict[str, int]]:
     interpreter.allocate_tensors()
     (source,) = interpreter.get_input_details()
     places = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details()}
-    compared, differences = set(), {}
-    for number, window in enumerate(codes):
+    kept = [name for name in (graph.input, *(op.output for op in graph.ops)) if name in places]
+    assert graph.output in kept
+    for window in codes:
         x = window.reshape(source["shape"])
         if source["dtype"] == np.float32:
             x = reference.dequantize(graph.tensors[graph.input].quantization, x)
@@ -74,14 +78,20 @@ def differing(content: bytes, count: int) -> tuple[set[str], dict[str, int]]:
             x = (x.astype(np.int16) + 128).astype(np.uint8)
         interpreter.set_tensor(source["index"], x)
         interpreter.invoke()
-        for name in places.keys() & ours.keys():
-            theirs = interpreter.get_tensor(places[name]).astype(int)
+        yield {name: interpreter.get_tensor(places[name]) for name in kept}
+
+
+def differing(content: bytes, count: int) -> tuple[set[str], dict[str, int]]:
+    """The activations that were compared with LiteRT's, and how many codes differ of those of which any does."""
+    graph = from_tflite.read(content)
+    codes = codes_for(graph, count)
+    ours = reference.run(graph, codes, keep=True)
+    compared, differences = set(), Counter()
+    for number, theirs in enumerate(litert(content, graph, codes)):
+        for name, values in theirs.items():
             compared.add(name)
-            wrong = int((theirs.ravel() != ours[name][number].ravel()).sum())
-            if wrong:
-                differences[name] = differences.get(name, 0) + wrong
-    assert graph.output in compared
-    return compared, differences
+            differences[name] += int((values.astype(int).ravel() != ours[name][number].ravel()).sum())
+    return compared, {name: wrong for name, wrong in differences.items() if wrong}
 
 
 @pytest.mark.slow
@@ -96,12 +106,43 @@ def test_models_by_others_are_exact(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(ZOO.glob("*/*.int8.tflite")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
 def test_the_zoo_is_exact(path: Path) -> None:
     content = path.read_bytes()
     compared, differences = differing(content, 50)
     assert not differences
     assert len(compared) == 1 + len(from_tflite.read(content).ops)
+
+
+def in_turn(models: Iterable[str | Path]) -> list[tuple[str | Path, targets.Target]]:
+    """Each model on one core, the next one on the next."""
+    return list(zip(models, cycle(ONE_A_CORE), strict=False))
+
+
+def shown(value: str | Path | targets.Target) -> str:
+    return value.core if isinstance(value, targets.Target) else Path(value).stem
+
+
+def simulated_alike(path: Path, target: targets.Target) -> None:
+    content = path.read_bytes()
+    graph = from_tflite.read(content)
+    codes = codes_for(graph, 3)
+    sources = emit(graph, path.name.split(".")[0], target=target)  # named as `edgeq bench` names it, and kept by it
+    run = simulate.simulate(build.link(sources, target), target, sources, codes)
+    for ours, theirs in zip(run.outputs, litert(content, graph, codes), strict=True):
+        np.testing.assert_array_equal(ours.ravel(), theirs[graph.output].ravel())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "target"), in_turn(MACS), ids=shown)
+def test_models_by_others_give_litert_s_codes_on_a_simulated_core(name: str, target: targets.Target) -> None:
+    simulated_alike(by_others(name), target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "target"), in_turn(FILES), ids=shown)
+def test_the_zoo_gives_litert_s_codes_on_a_simulated_core(path: Path, target: targets.Target) -> None:
+    simulated_alike(path, target)
 
 
 @pytest.mark.parametrize("name", MACS)
