@@ -11,7 +11,7 @@ from edgeq.errors import InputError
 from edgeq.graph import model_file
 from edgeq.runtime.face import Runtime
 
-__all__ = ["RUNTIMES", "STAGES", "Runtime", "choose_stage", "open"]
+__all__ = ["RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnx-int8"),
@@ -43,20 +43,32 @@ def open(
     """
     if threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")
+    found, name = form(source, stage, runtime)
+    if _is_file(source):
+        path = Path(str(source))
+        return _start(name, found, str(path), lambda: model_file.checked(path), None, threads)
+    opened = source if isinstance(source, Bundle) else bundle.read(str(source))
+    where = f"{opened.folder} ({found})"
+    file = "tflite-int8" if found == "c-int8" else found  # of which the C was made
+    return _start(name, found, where, lambda: opened.checked(opened.exported(file)), opened, threads)
+
+
+def form(source: Bundle | Path | str, stage: str | None = None, runtime: str | None = None) -> tuple[str, str]:
+    """The stage and the runtime that `open` would take. Raises InputError where they do not fit."""
     _check_name(runtime)
-    if not isinstance(source, Bundle) and Path(source).suffix in _FILES and not Path(source).is_dir():
+    if _is_file(source):
         if stage is not None:
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
-        path = Path(source)
-        form = "tflite-int8" if (path.suffix, runtime) == (".tflite", "c") else _FILES[path.suffix]
-        return _start(runtime or _default(form), form, str(path), lambda: model_file.checked(path), None, threads)
-    opened = source if isinstance(source, Bundle) else bundle.read(source)
-    form = stage or choose_stage(opened, runtime)
-    where = f"{opened.folder} ({form})"
-    file = "tflite-int8" if form == "c-int8" else form  # of which the C was made
-    return _start(
-        runtime or _default(form), form, where, lambda: opened.checked(opened.exported(file)), opened, threads
-    )
+        suffix, where = Path(str(source)).suffix, str(source)
+        found = "tflite-int8" if (suffix, runtime) == (".tflite", "c") else _FILES[suffix]
+    else:
+        opened = source if isinstance(source, Bundle) else bundle.read(str(source))
+        found = stage or choose_stage(opened, runtime)
+        where = f"{opened.folder} ({found})"
+    name = runtime or _default(found)
+    if found not in RUNTIMES[name]:
+        raise InputError(f"{where}: {name} does not run {found}; it runs {' and '.join(RUNTIMES[name])}")
+    return found, name
 
 
 def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False) -> str:
@@ -78,6 +90,10 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
     raise InputError(f"{opened.folder}: has no {kind}{suited}; run: edgeq export {opened.folder}{option}")
 
 
+def _is_file(source: Bundle | Path | str) -> bool:
+    return not isinstance(source, Bundle) and Path(source).suffix in _FILES and not Path(source).is_dir()
+
+
 def _check_name(runtime: str | None) -> None:
     if runtime is not None and runtime not in RUNTIMES:
         raise InputError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
@@ -93,8 +109,6 @@ def _default(stage: str) -> str:
 def _start(
     name: str, stage: str, where: str, checked: Callable[[], Path], opened: Bundle | None, threads: int
 ) -> Runtime:
-    if stage not in RUNTIMES[name]:
-        raise InputError(f"{where}: {name} does not run {stage}; it runs {' and '.join(RUNTIMES[name])}")
     if name == "torch":
         from edgeq.runtime.torch import TorchRuntime
 

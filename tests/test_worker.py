@@ -1,0 +1,151 @@
+"""The worker's protocol: jobs in, JSON lines out, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeq import goldens, zoo
+from edgeq.bench import local, worker
+from edgeq.errors import CheckFailed, InputError
+
+ZOO = Path(__file__).resolve().parent.parent / "models"
+MODEL = ZOO / "esc10-qtiny"
+
+
+def job(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    asked = [{"path": str(MODEL), "stage": None, "runtime": None, "inputs": None, **model} for model in models or ({},)]
+    plain = {"threads": 1, "batch": 1, "seconds": 0.1, "runs": 12, "affinity": None, "seed": 0, "energy": None}
+    return {"models": asked, **plain, **changes}
+
+
+def test_two_models_take_turns_and_say_what_they_are() -> None:
+    told: list[tuple[float, float]] = []
+    asked = job({"stage": "onnx"}, {"stage": "tflite-int8", "runtime": "litert"}, seconds=1.5, runs=None)
+    result = local.run(asked, lambda *progress: told.append(progress))
+    first, second = result["models"]
+    assert (first["runtime"], first["stage"], first["int8"]) == ("onnxruntime", "onnx", False)
+    assert (second["runtime"], second["stage"], second["int8"]) == ("litert", "tflite-int8", True)
+    assert first["input_shape"] == list(zoo.find("esc10-qtiny").frontend.input_shape) and first["classes"] == 10
+    assert (
+        len(first["nanoseconds"]) == len(second["nanoseconds"]) and len(first["nanoseconds"]) % first["per_turn"] == 0
+    )
+    assert sum(first["nanoseconds"]) + sum(second["nanoseconds"]) < 4e9
+    assert all(
+        one["load_ms"] > 0 and one["memory_bytes"] > 1e5 and min(one["nanoseconds"]) > 1e4 for one in (first, second)
+    )
+    assert len(first["frontend_nanoseconds"]) >= 5 and first["energy"] is None
+    assert result["conditions"]["after"]["seconds"] - result["conditions"]["before"]["seconds"] >= 1.5
+    assert told and told[-1] == (1.5, 1.5)
+
+
+def test_the_order_of_turns_is_a_b_b_a(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Timed:
+        def __init__(self, name: str) -> None:
+            self.name, self.nanoseconds = name, []
+
+        def call(self) -> int:
+            order.append(self.name)
+            return 1
+
+    worker._time([Timed("a"), Timed("b")], 2, job(runs=6), lambda line: None)  # type: ignore[list-item]
+    assert "".join(order) == "aabb" + "bbaa" + "aabb"
+
+
+def test_runs_are_so_many_and_inputs_may_be_real(tmp_path: Path) -> None:
+    spec = zoo.find("esc10-qtiny").frontend
+    np.save(tmp_path / "windows.npy", goldens.inputs(range(3), spec))
+    result = local.run(job({"inputs": str(tmp_path / "windows.npy")}, batch=5))
+    (one,) = result["models"]
+    assert len(one["nanoseconds"]) == 12 and one["per_turn"] == 1 and one["warm_up"] >= 1
+
+
+def test_batches_go_through_all_inputs_in_turn(tmp_path: Path) -> None:
+    class Ready:
+        input_shape = (1, 2, 3)
+
+    windows = np.arange(4 * 6, dtype=np.float32).reshape(4, 1, 2, 3)
+    np.save(tmp_path / "windows.npy", windows)
+    batches = worker._inputs(str(tmp_path / "windows.npy"), Ready(), None, job(batch=3))  # type: ignore[arg-type]
+    assert [[int(one[0, 0, 0]) // 6 for one in batch] for batch in batches] == [
+        [0, 1, 2],
+        [1, 2, 3],
+        [2, 3, 0],
+        [3, 0, 1],
+    ]
+    noise = [worker._inputs(None, Ready(), None, job(seed=seed))[0] for seed in (0, 0, 1)]  # type: ignore[arg-type]
+    assert np.array_equal(noise[0], noise[1]) and not np.array_equal(noise[0], noise[2])
+
+
+def test_memory_grows_by_what_a_model_takes() -> None:
+    """A fresh process each: the second of two models would be opened in what the first one has freed."""
+
+    def takes(megabytes: int) -> dict[str, Any]:
+        before = worker._memory(reset=True)
+        held = np.ones(megabytes << 17)
+        del held
+        after = worker._memory()
+        assert before is not None and after is not None
+        return {"bytes": after - before}
+
+    for megabytes in (64, 16):
+        found = worker._in_a_child(lambda size=megabytes: takes(size))["bytes"] / (1 << 20)
+        assert megabytes <= found < megabytes + 8
+
+
+def test_what_cannot_be_done_is_one_line() -> None:
+    with pytest.raises(InputError, match="litert does not run onnx"):
+        local.run(job({"stage": "onnx", "runtime": "litert"}))
+    with pytest.raises(InputError, match="nothing, expected a bundle"):
+        local.run(job({"path": "missing"}))
+    with pytest.raises(InputError, match="affinity 4000: expected some of the processors 0"):
+        local.run(job(affinity=[4000]))
+
+
+def test_wrong_inputs_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "windows.npy", np.zeros((0, 4, 64, 50), np.float32))
+    with pytest.raises(InputError, match="holds no windows"):
+        local.run(job({"inputs": str(tmp_path / "windows.npy")}))
+    np.save(tmp_path / "windows.npy", np.zeros((2, 1, 64, 50), np.float32))
+    with pytest.raises(InputError, match=r"expected \(n, 4, 64, 50\)"):
+        local.run(job({"inputs": str(tmp_path / "windows.npy")}))
+
+
+def test_a_worker_that_dies_is_a_failed_check_with_its_last_words(tmp_path: Path) -> None:
+    def conversation(program: str) -> dict[str, Any]:
+        with (tmp_path / "errors").open("w+b") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            )
+            return local.converse(process, job(), errors, "the worker on pi", None)
+
+    with pytest.raises(CheckFailed, match=r"the worker on pi ended without a result \(exit code 3\): no numpy"):
+        conversation("import sys; print('so', file=sys.stderr); print('no numpy', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(CheckFailed, match=r"exit code -9\): out of memory\?"):
+        conversation("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)")
+
+
+def test_stdout_is_the_protocol_alone_and_torch_stays_out() -> None:
+    program = (
+        "import os, sys; from edgeq.bench import worker; opened = worker._open\n"
+        "def chatty(*given):\n    os.system('echo native'); print('python'); return opened(*given)\n"
+        "worker._open = chatty; worker.main()\n"
+        "heavy = {'torch', 'click', 'rich', 'onnx', 'scipy', 'soundfile'}\n"
+        "print('heavy:', *heavy & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(job()) + "\n", capture_output=True, text=True, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "7"},
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(lines[-1]) == ["result"] and all(list(line) == ["progress"] for line in lines[:-1])
+    assert done.stderr.splitlines()[-1] == "heavy:" and "native" in done.stderr and "python" in done.stderr
