@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from edgeq import atomic, manifest
 from edgeq.audio.frontend import FrontendSpec
@@ -111,6 +109,9 @@ class Bundle:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The torch state dict, float32: each quaternion component once. Raises InputError where it is damaged."""
+        from safetensors import SafetensorError  # a board that only runs exported files needs none
+        from safetensors.numpy import load
+
         place, content = self.folder / WEIGHTS, self.file(WEIGHTS)
         try:
             weights = load(content)
@@ -196,6 +197,8 @@ def write(
     it raises leaves `folder` as it was. Files in `folder` that no bundle wrote (a recipe, a card) are kept.
     Raises InputError where a part is not valid or `folder` holds something else; OSError as the disk does.
     """
+    from safetensors.numpy import save
+
     folder = Path(folder)
     manifest.check_weights("weights", weights)
     exports = exports or {}

@@ -66,7 +66,7 @@ _WARM_UP_SHARE = 0.3
 _FRONTEND_SHARE = 0.1
 _LEAST_FRONTENDS = 5
 
-_PACKAGES = {
+PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnxruntime"),
     "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
     "litert-reference": ("ai-edge-litert", "ai_edge_litert.interpreter"),
@@ -320,8 +320,8 @@ def _load_package(asked: Mapping[str, Any]) -> None:
     with suppress(ImportError):  # opening it says how to get it
         if name == "onnxruntime":
             onnx_runtime.load()
-        elif name in _PACKAGES:
-            importlib.import_module(_PACKAGES[name][1])
+        elif name in PACKAGES:
+            importlib.import_module(PACKAGES[name][1])
 
 
 def _open(asked: Mapping[str, Any], job: Job) -> tuple[str, Runtime]:
@@ -392,10 +392,10 @@ def _frontend_times(spec: FrontendSpec, seconds: float) -> Iterator[int]:
 
 
 def _version(runtime: str) -> str | None:
-    if runtime not in _PACKAGES:
+    if runtime not in PACKAGES:
         return None
     with suppress(metadata.PackageNotFoundError):
-        return metadata.version(_PACKAGES[runtime][0])
+        return metadata.version(PACKAGES[runtime][0])
     return None
 
 
