@@ -132,7 +132,7 @@ def _build(folder: Path) -> None:
 
 def _build_network(folder: Path, name: str, x: np.ndarray) -> None:
     spec, _ = fresh.specs(name)
-    network = _lively(registry.build, spec, torch.from_numpy(x))
+    network = lively(registry.build, spec, torch.from_numpy(x))
     with torch.inference_mode():
         np.save(folder / f"{name}.logits.npy", network(torch.from_numpy(x)).numpy())
     graph = lower(network, spec)
@@ -154,7 +154,7 @@ def _write(stem: Path, graph: Graph) -> None:
     stem.with_name(f"{stem.name}.tflite").write_bytes(to_tflite(graph))
 
 
-def _lively(build: Callable[[Any], nn.Module], spec: Any, x: torch.Tensor) -> nn.Module:
+def lively(build: Callable[[Any], nn.Module], spec: Any, x: torch.Tensor) -> nn.Module:
     """A seeded network with batch norms as after training: gains of both signs, statistics of what it hears."""
     torch.manual_seed(SEED)
     network = build(spec).eval()
