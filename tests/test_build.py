@@ -95,6 +95,32 @@ def test_too_little_flash_names_the_layer_that_holds_most() -> None:
         build.link(SOURCES, with_memory(flash // 2, 2048))
 
 
+EAR = """
+static int heard[500];
+int ear(int x);
+int ear(int x) { heard[x & 255] += x; return heard[255 & -x]; }
+"""
+AROUND = build.Surroundings({"ear.c": EAR}, ("ear",))
+
+
+def test_what_is_around_a_network_has_to_fit_with_it() -> None:
+    network, whole = (build.sizes(build.link(SOURCES, TARGET, around)) for around in (None, AROUND))
+    assert whole.ram == network.ram + 2000 and network.flash < whole.flash
+    small = with_memory(whole.flash - 4, 5048)
+    build.link(SOURCES, small)
+    with pytest.raises(CheckFailed) as caught:
+        build.link(SOURCES, small, AROUND)
+    told = str(caught.value)
+    assert told.startswith("model with its front end does not fit stm32l496: 4 bytes of flash too many (")
+    assert (
+        f"; front end and decision rule take {whole.flash - network.flash:,}; CONV_2D 'conv_2' holds most, 5," in told
+    )
+    assert told.endswith(
+        "and 2,000 bytes of RAM too many (7,048 of 5,048; front end and decision rule take 2,000; "
+        "CONV_2D 'conv_2' needs most, 3,000 of the arena's 3,000)"
+    )
+
+
 def test_the_file_depends_on_nothing_but_the_c_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     first = build.link(SOURCES, TARGET)
     calls: list[object] = []

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import edgeq
-from edgeq.cortexm import targets
+from edgeq.cortexm import build, project, targets
 from edgeq.cortexm.targets import Memory
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import run
+from edgeq.graph import from_tflite
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,26 @@ def test_the_c_is_listed_verified_and_runs(written):
 
 def test_it_says_what_it_takes_of_a_board(written):
     assert any("bytes of constants in flash" in note for note in written.notes)
-    assert any(note.startswith("nano33ble: the network takes") for note in written.notes)
+    assert any(note.startswith("nano33ble: network and front end take") for note in written.notes)
 
 
 def test_a_board_that_is_too_small_stops_the_export(source, tmp_path, monkeypatch):
     small = replace(targets.find("nano33ble"), ram=Memory(0x20000000, 4096))
     monkeypatch.setattr(run.targets, "find", lambda name: small)
     with pytest.raises(CheckFailed, match="does not fit nano33ble"):
+        run.export(source.folder, tmp_path / "out", formats=("tflite",), int8=True, c=True, board="nano33ble")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_front_end_counts_where_the_network_alone_would_fit(source, written, tmp_path, monkeypatch):
+    made = project.project(
+        from_tflite.read(written.bundle.export("tflite-int8")), "small", (), source.frontend, source.decision
+    )
+    alone = build.sizes(build.link(made.network, targets.find("nano33ble"))).ram + build.STACK_BYTES
+    small = replace(targets.find("nano33ble"), ram=Memory(0x20000000, alone))
+    build.link(made.network, small)
+    monkeypatch.setattr(run.targets, "find", lambda name: small)
+    with pytest.raises(CheckFailed, match=r"small with its front end does not fit nano33ble: .* bytes of RAM too many"):
         run.export(source.folder, tmp_path / "out", formats=("tflite",), int8=True, c=True, board="nano33ble")
     assert not (tmp_path / "out").exists()
 

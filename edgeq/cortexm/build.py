@@ -57,20 +57,32 @@ class Sizes:
         return self.data + self.bss
 
 
-def link(sources: Sources, target: Target) -> Path:
-    """The ELF file of a model's C, with target's addresses and limits.
+@dataclass(frozen=True)
+class Surroundings:
+    """C around a network, from sound to its input and from its output to an answer: text by file name, functions."""
 
-    Raises CheckFailed where it does not fit, saying by how many bytes and which layer holds most; InputError where the
-    compiler is not installed or does not take the C.
+    files: Mapping[str, str]
+    functions: tuple[str, ...]
+
+
+def link(sources: Sources, target: Target, around: Surroundings | None = None) -> Path:
+    """The ELF file of a model's C, with target's addresses and limits; around: what has to fit beside the network.
+
+    Raises CheckFailed where it does not fit, saying by how many bytes, what stands around the network takes of it, and
+    which layer holds most; InputError where the compiler is not installed or does not take the C.
     """
     roots = (f"{sources.prefix}_input", f"{sources.prefix}_run")
+    files = {**around.files, **sources.files} if around else sources.files
+    functions = (*around.functions, *roots) if around else roots
     try:
-        return _linked(sources.files, target, roots)
+        return _linked(files, target, functions)
     except _TooSmall:
         origins = target.flash.origin, target.ram.origin
         flash, ram = (Memory(origin, _PLENTY) for origin in origins)
-        elf = _linked(sources.files, replace(target, flash=flash, ram=ram), roots)
-        raise CheckFailed(f"{sources.prefix} does not fit {target.name}: {_excess(elf, sources, target)}") from None
+        roomy = replace(target, flash=flash, ram=ram)
+        alone, whole = (_linked(*one) for one in ((sources.files, roomy, roots), (files, roomy, functions)))
+        what = f"{sources.prefix} with its front end" if around else sources.prefix
+        raise CheckFailed(f"{what} does not fit {target.name}: {_excess(whole, alone, sources, target)}") from None
 
 
 def link_files(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> Path:
@@ -163,17 +175,28 @@ def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> P
     return cache.keep("linked.elf", (metadata.version("ziglang"), arguments, sorted(inputs.items())), make)
 
 
-def _excess(elf: Path, sources: Sources, target: Target) -> str:
-    """By how many bytes a file linked with plenty of memory is too large, and where most of them are."""
-    at = {symbol.name: symbol.address for symbol in symbols(elf)}
-    flash = at["data_stored"] + at["data_ends"] - at["data_begins"] - target.flash.origin
-    ram = at["stack_limit"] + STACK_BYTES - target.ram.origin
+def _excess(whole: Path, alone: Path, sources: Sources, target: Target) -> str:
+    """By how many bytes a file linked with plenty of memory is too large, and where most of them are.
+
+    alone: the network without what is around it.
+    """
     parts = []
-    for memory, needed, limit in (("flash", flash, target.flash.bytes), ("RAM", ram, target.ram.bytes)):
+    limits = ("flash", target.flash.bytes), ("RAM", target.ram.bytes)
+    for (memory, limit), needed, of_network in zip(limits, _needed(whole, target), _needed(alone, target), strict=True):
         if needed > limit:
-            most = _largest_in_flash(elf, sources) if memory == "flash" else _largest_in_ram(sources)
-            parts.append(f"{needed - limit:,} bytes of {memory} too many ({needed:,} of {limit:,}; {most})")
+            most = _largest_in_flash(alone, sources) if memory == "flash" else _largest_in_ram(sources)
+            rest = f"front end and decision rule take {needed - of_network:,}; " if whole != alone else ""
+            parts.append(f"{needed - limit:,} bytes of {memory} too many ({needed:,} of {limit:,}; {rest}{most})")
     return ", and ".join(parts)
+
+
+def _needed(elf: Path, target: Target) -> tuple[int, int]:
+    """Bytes of flash, and of RAM with the stack that is kept."""
+    at = {symbol.name: symbol.address for symbol in symbols(elf)}
+    return (
+        at["data_stored"] + at["data_ends"] - at["data_begins"] - target.flash.origin,
+        at["stack_limit"] + STACK_BYTES - target.ram.origin,
+    )
 
 
 def _largest_in_flash(elf: Path, sources: Sources) -> str:

@@ -12,6 +12,9 @@ from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 from edgeq.graph.ir import Quantization
 
+FUNCTIONS = tuple(f"decision_{word}" for word in ("add", "silent", "scores", "best"))
+"""What its C offers, each with the prefix before."""
+
 
 def emit(rule: DecisionRule, quantization: Quantization, classes: int, name: str) -> dict[str, str]:
     """The C of a decision rule, text by file name.

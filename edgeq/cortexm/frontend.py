@@ -22,6 +22,9 @@ from edgeq.cortexm.ops.arrays import Array, array, number
 from edgeq.errors import InputError
 from edgeq.graph.ir import Quantization
 
+FUNCTIONS = tuple(f"frontend_{word}" for word in ("start", "push", "ready", "window", "finish"))
+"""What its C offers, each with the prefix before."""
+
 _FULL_SCALE = 32768
 _MAX_SAMPLES = 1 << 30
 _STATE_BYTES, _COMPLEX_BYTES = 28, 8

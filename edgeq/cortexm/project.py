@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeq.audio.frontend import FrontendSpec
-from edgeq.cortexm import decision, emit, frontend
+from edgeq.cortexm import build, decision, emit, frontend
+from edgeq.cortexm.build import Surroundings
 from edgeq.cortexm.targets import Target
 from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
@@ -15,10 +16,14 @@ from edgeq.graph.ir import Graph, Quantization
 
 @dataclass(frozen=True)
 class Project:
-    """files: bytes by file name. network: what of them is the network. notes: what has no C, and why."""
+    """files: bytes by file name. network: what of them is the network; around: the rest, where it has C.
+
+    notes: what has no C, and why.
+    """
 
     files: dict[str, bytes]
     network: emit.Sources
+    around: Surroundings | None
     notes: tuple[str, ...]
 
 
@@ -35,14 +40,29 @@ def project(
     A front end or rule that has no C is left out and noted. Raises InputError and CheckFailed as `emit.emit`.
     """
     network = emit.emit(graph, name, labels, target)
-    files = dict(network.files)
-    notes = []
+    around, notes = None, []
     try:
-        files |= frontend.emit(spec, _quantization(graph, graph.input), name).files
-        files |= decision.emit(rule, _quantization(graph, graph.output), len(labels), name)
+        around = _around(graph, name, len(labels), spec, rule)
     except InputError as error:
         notes.append(f"C of the network alone: {error}")
-    return Project({path: text.encode() for path, text in sorted(files.items())}, network, tuple(notes))
+    files = {**network.files, **(around.files if around else {})}
+    return Project({path: text.encode() for path, text in sorted(files.items())}, network, around, tuple(notes))
+
+
+def sizes(made: Project, target: Target) -> build.Sizes:
+    """What all of a model's C takes of a target: the network, and what stands around it.
+
+    A clip's sums and the samples that a microphone fills are the firmware's, and not in it. Raises CheckFailed where it
+    does not fit, as `build.link`.
+    """
+    return build.sizes(build.link(made.network, target, made.around))
+
+
+def _around(graph: Graph, name: str, classes: int, spec: FrontendSpec, rule: DecisionRule) -> Surroundings:
+    before = frontend.emit(spec, _quantization(graph, graph.input), name)
+    after = decision.emit(rule, _quantization(graph, graph.output), classes, name)
+    functions = (*frontend.FUNCTIONS, *decision.FUNCTIONS)
+    return Surroundings({**before.files, **after}, tuple(f"{before.prefix}_{function}" for function in functions))
 
 
 def _quantization(graph: Graph, name: str) -> Quantization:

@@ -19,8 +19,7 @@ from edgeq import fresh, verify, zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle, Content
-from edgeq.cortexm import build, targets
-from edgeq.cortexm.project import project
+from edgeq.cortexm import project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
@@ -199,16 +198,17 @@ def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) 
 def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[str], None]) -> Mapping[str, bytes]:
     """The C of what the INT8 .tflite file says; it notes what that takes. Raises CheckFailed where it is too large."""
     graph = from_tflite.read(to_tflite(quantized))
-    made = project(graph, model.name, model.labels, model.frontend, model.decision, target)
+    made = project.project(graph, model.name, model.labels, model.frontend, model.decision, target)
     for line in made.notes:
         note(line)
     network = made.network
     note(f"C of the network: {network.arena_bytes} bytes of RAM, {network.constants} bytes of constants in flash")
     if target is not None:
-        sizes = build.sizes(build.link(network, target))
+        sizes = project.sizes(made, target)
+        what = "the network takes" if made.around is None else "network and front end take"
         note(
-            f"{target.name}: the network takes {sizes.flash} of {target.flash.bytes} bytes of flash, "
-            f"{sizes.ram} of {target.ram.bytes} bytes of RAM"
+            f"{target.name}: {what} {sizes.flash} of {target.flash.bytes} bytes of flash, "
+            f"{sizes.ram} of {target.ram.bytes} bytes of RAM; the stack comes on top"
         )
     return made.files
 
