@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TFLITE_VENV := .venv-tflite-runtime
 DATA ?= $(EDGEQ_DATA)/esc10
 
-.PHONY: demo test test-quick test-tflite-runtime arm-tools lint models bench-lowering clean
+.PHONY: demo test test-quick test-tflite-runtime system-tools lint models bench-lowering clean
 
 demo: $(VENV)/.demo  ## environment, install, then the main job on a zoo model
 	$(BIN)/edgeq export esc10-qtiny --onnx --tflite --int8 -o build/demo
@@ -29,10 +29,13 @@ lint: $(VENV)/.dev
 test-tflite-runtime: $(TFLITE_VENV)/.ready
 	$(TFLITE_VENV)/bin/python -m pytest -q tests/test_tflite_runtime.py
 
-arm-tools:  ## what the simulator is checked against, where Debian's packages can be installed; tests skip without it
-	@{ command -v qemu-system-arm && command -v arm-none-eabi-gcc && command -v gcc; } > /dev/null || \
-	  { apt-get update -q && apt-get install -q -y --no-install-recommends qemu-system-arm gcc-arm-none-eabi gcc; } || \
-	  echo "not installed: qemu-system-arm, gcc-arm-none-eabi; what needs them is skipped" >&2
+# QEMU and Debian's compiler for ARM check the simulator; an OpenSSH server is the other machine of `bench --target ssh:`.
+SYSTEM_TOOLS := qemu-system-arm gcc-arm-none-eabi gcc openssh-server openssh-client
+system-tools:  ## what some tests check against, where Debian's packages can be installed; they skip without it
+	@{ command -v qemu-system-arm && command -v arm-none-eabi-gcc && command -v gcc && test -x /usr/sbin/sshd && \
+	  command -v ssh; } > /dev/null || \
+	  { apt-get update -q && apt-get install -q -y --no-install-recommends $(SYSTEM_TOOLS); } || \
+	  echo "not installed, not all of: $(SYSTEM_TOOLS); what needs them is skipped" >&2
 
 models: $(VENV)/.dev  ## the zoo again from its recipes: make models DATA=folder-of-esc10 (many hours)
 	$(BIN)/python tools/cross_validate.py models/*/recipe.toml --data $(DATA) --jobs 2
