@@ -113,6 +113,8 @@ def _extras() -> Iterator[Check]:
         ("tensorflow", "tensorflow", "the second INT8 converter, a cross-check"),
         ("ziglang", "cortexm", "compiling C for Cortex-M"),
         ("unicorn", "cortexm", "simulating Cortex-M"),
+        ("nvidia-ml-py", "energy", "energy of NVIDIA GPUs"),
+        ("pyserial", "energy", "energy of a board at a Nordic PPK2"),
     ):
         distributions = (package, f"{package}-cpu") if package == "tensorflow" else (package,)
         found = next((version for name in distributions if (version := _version(name))), None)
