@@ -151,7 +151,7 @@ def nobody() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_counter_for_root_alone_names_the_command_that_opens_it() -> None:
+def test_a_counter_for_root_alone_names_the_command_that_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         powercap = Powercap(Path(folder))
@@ -164,9 +164,15 @@ def test_a_counter_for_root_alone_names_the_command_that_opens_it() -> None:
         said, command = str(failure.value).split(", run: ")
         assert f"{counters[0]} may be read by root alone" in said
         assert command == f"sudo chmod a+r {counters[0]} {counters[1]}"
+        monkeypatch.setattr(rapl, "POWERCAP", Path(folder))
+        with nobody():
+            assert energy.meter() is None
+            assert energy.closed() == str(failure.value)
         subprocess.run(command.split()[1:], check=True)
         with nobody(), pytest.raises(InputError, match="stands still"):  # so it was read
             rapl.meter(folder=Path(folder))
+        with nobody():
+            assert energy.closed() is None
 
 
 def test_a_driver_that_goes_away_is_one_line(powercap: Powercap) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeq.bench.energy import codecarbon, nvml, ppk2, rapl
-from edgeq.bench.energy.face import Meter, Reading, per_inference
+from edgeq.bench.energy.face import Closed, Meter, Reading, per_inference
 from edgeq.bench.energy.stated import stated
 from edgeq.errors import InputError
 
-__all__ = ["Meter", "Reading", "meter", "per_inference", "stated"]
+__all__ = ["Meter", "Reading", "closed", "meter", "per_inference", "stated"]
 
 _METERS: dict[str, Callable[[str], Meter]] = {
     "rapl": rapl.meter,
@@ -25,7 +25,7 @@ def meter(name: str | None = None, device: str = "cpu") -> Meter | None:
 
     name: rapl (the processor), nvml or nvml:INDEX (an NVIDIA GPU), ppk2:source=VOLTS or ppk2:ampere=VOLTS (a board at a
     Nordic PPK2), codecarbon (a model, never called measured). None: the sensor of `device`, "cpu" or "gpu", or no meter
-    where it does not work; ask for it by name to be told why.
+    where it does not work; `closed` says whether there is one.
     Raises InputError where there is no such name, or a named meter does not work here: what is missing, and the mend.
     """
     if name is None:
@@ -37,3 +37,14 @@ def meter(name: str | None = None, device: str = "cpu") -> Meter | None:
     if kind not in _METERS:
         raise InputError(f"energy meter {name!r}: expected one of {', '.join(_METERS)}")
     return _METERS[kind](options)
+
+
+def closed(device: str = "cpu") -> str | None:
+    """Of a sensor of `device` that is there and may not be read: one line with the command that opens it."""
+    try:
+        meter(_BEST[device])
+    except Closed as error:
+        return str(error)
+    except InputError:
+        return None
+    return None

@@ -25,6 +25,10 @@ class Reading:
     measured: bool
 
 
+class Closed(InputError):
+    """A sensor is there and may not be read."""
+
+
 class Meter(Protocol):
     """Something that tells energy.
 

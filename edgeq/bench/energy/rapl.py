@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.bench.energy.face import Reading
+from edgeq.bench.energy.face import Closed, Reading
 from edgeq.bench.energy.repeating import Repeating
 from edgeq.errors import InputError
 
@@ -22,14 +22,16 @@ _ALIVE = 0.3
 """Seconds in which a counter that works has moved."""
 
 
-def meter(options: str = "", folder: Path = POWERCAP) -> Rapl:
-    """The processor's packages in a powercap folder: cores, caches and what else is on the chip, without memory.
+def meter(options: str = "", folder: Path | None = None) -> Rapl:
+    """The processor's packages: cores, caches and what else is on the chip, without memory.
 
-    Raises InputError where there are none, they may not be read, or they stand still.
+    folder: another than POWERCAP. Raises InputError where there are no packages or they stand still, and Closed where
+    they may not be read.
     Source: Linux kernel, Documentation/power/powercap/powercap.rst.
     """
     if options:
         raise InputError(f"energy meter rapl:{options}: expected rapl alone, it reads every package")
+    folder = folder or POWERCAP
     packages = _packages(folder, "intel-rapl") or _packages(folder, "intel-rapl-mmio")
     if not packages:
         raise InputError(
@@ -103,7 +105,7 @@ class Rapl:
             return tuple(package.microjoules() for package in self._packages)
         except PermissionError as error:
             counters = " ".join(str(package.counter) for package in self._packages)
-            raise InputError(
+            raise Closed(
                 f"RAPL: {error.filename} may be read by root alone (against side channels, CVE-2020-8694); to let "
                 f"every user of this machine read it until the next boot, run: sudo chmod a+r {counters}"
             ) from error
