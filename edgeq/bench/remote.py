@@ -298,13 +298,13 @@ def _send(
     """Hand over what is to run, and its files."""
     sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
     assert process.stdin is not None
-    with progress(f"{there.text}: sending", sum(sizes.values())) as advance:
+    with progress(f"{there.text}: sending, MiB", sum(-(-size // _CHUNK) for size in sizes.values())) as advance:
         with contextlib.suppress(BrokenPipeError):  # what it said last says why
             process.stdin.write(json.dumps({**task, "source": _SOURCE, "files": list(sizes.items())}).encode() + b"\n")
             for name, file in files.items():
                 for piece in _pieces(file, sizes[name]):
                     process.stdin.write(piece)
-                    advance(len(piece))
+                    advance(1)
             process.stdin.flush()
 
 

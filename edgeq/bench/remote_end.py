@@ -11,7 +11,7 @@ itself where that Python is too old. It is asked and answers in JSON lines:
               {"ended": exit code, "last": last line of its stderr} where it fails
 
 stdin stays open as long as the asking side wants the answer: where it ends, so does the process. The files lie in a
-folder of their own among the system's temporary ones (TMPDIR), which is the process's folder too.
+folder of their own among the system's temporary ones (TMPDIR), where the process works and has its own temporary files.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _receive(task: Any, folder: Path) -> None:
 
 def _run(task: Any, folder: Path) -> None:
     paths = [str(folder / task["source"]), os.environ.get("PYTHONPATH", "")]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)), TMPDIR=str(folder))
     with tempfile.TemporaryFile(dir=folder) as errors:
         process = subprocess.Popen(
             [sys.executable, *task["run"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=folder,
