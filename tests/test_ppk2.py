@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppk2_device import METADATA, plugged_in, word
 
@@ -208,6 +208,7 @@ WORDS = st.lists(
 FACTORS = st.lists(st.floats(0.5, 2), min_size=5, max_size=5)
 
 
+@settings(max_examples=50)
 @given(WORDS, FACTORS, FACTORS, FACTORS, st.floats(0.8, 5))
 def test_samples_are_those_of_ppk2_api(
     stream: list[tuple[int, int, int]], r: list[float], gi: list[float], o: list[float], volts: float

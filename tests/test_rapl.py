@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from powercap import Clock, Powercap
 
@@ -86,6 +86,7 @@ def test_what_is_memory_mapped_is_read_where_there_is_nothing_else(
     assert rapl.meter(folder=powercap.folder).source == "RAPL, package-0, without memory"
 
 
+@settings(max_examples=30)
 @given(start=st.integers(0, 999_999), drawn=st.integers(0, 999_999))
 def test_a_counter_that_wraps_around_is_followed(start: int, drawn: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
