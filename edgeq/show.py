@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -156,45 +157,198 @@ def exported(result: Value) -> None:
 
 
 def benchmarks(result: Value | Sequence[Value]) -> None:
-    """What a model costs: layer by layer where there is one target, side by side where there are several."""
-    reports = [result] if isinstance(result, Mapping) else result
+    """What models cost: times and costs of computers, of microcontrollers, scores, and where each figure is from."""
+    results = [result] if isinstance(result, Mapping) else result
     console = _console()
-    if len(reports) == 1:
-        layers = _table("layer", "op", ">instructions", ">cycles", ">cycles/MAC", title=escape(reports[0]["target"]))
-        for layer in reports[0]["layers"]:
-            each = f"{layer['cycles'] / layer['macs']:.2f}" if layer["macs"] else ""
-            name = escape(_ending(layer["name"]))
-            layers.add_row(name, layer["op"], _count(layer["instructions"]), _count(layer["cycles"]), each)
-        console.print(layers)
-    table = _table("target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM")
-    for report in reports:
-        each = report["cycles_per_mac"]
-        table.add_row(
-            report["target"],
-            _band(report["latency_ms"]),
-            _band(report["energy_mj"], digits=2),
-            _short(report["cycles"]),
-            "" if each is None else f"{each:.2f}",
-            _bytes(report["flash_bytes"]),
-            _bytes(report["ram_bytes"]),
-        )
-        if front := report.get("frontend"):
+    boards = [one for one in results if "cycles" in one]
+    computers = [one for one in results if "cycles" not in one]
+    if len(results) == 1 and boards:
+        _board_layers(console, boards[0])
+    if computers:
+        _times_of_computers(console, computers)
+        _costs_of_computers(console, computers)
+    if boards:
+        _costs_of_boards(console, boards)
+    _scores(console, results)
+    for one in results:
+        if said := one.get("comparison"):
+            _comparison(console, one, said)
+    marks = _marks(console)
+    console.print(f"[dim]{', '.join(f'{mark} {kind}' for kind, mark in marks.items() if mark.strip())}[/]")
+    _sources(console, results)
+
+
+def _marks(console: Console) -> dict[str, str]:
+    """How a figure was come by, in a character."""
+    known = "●◐○ " if console.encoding.startswith("utf") else "=~? "
+    return dict(zip(("measured", "simulated", "estimated", "counted"), known, strict=True))
+
+
+def _by_model(table: Table, results: Sequence[Value], rows: Callable[[Value], Sequence[Sequence[str]]]) -> None:
+    """Rows of results; where there are several models, each below its name."""
+    names = list(dict.fromkeys(one["model"] for one in results))
+    for name in names:
+        if len(names) > 1:
+            table.add_row(f"[bold]{escape(name)}[/]")
+        for one in results:
+            if one["model"] == name:
+                for cells in rows(one):
+                    table.add_row(*cells)
+        table.add_section()
+
+
+def _title(results: Sequence[Value], what: str) -> str:
+    names = {one["model"] for one in results}
+    return f"{escape(names.pop())}: {what}" if len(names) == 1 else what
+
+
+def _times_of_computers(console: Console, results: Sequence[Value]) -> None:
+    batches = {one["batch"] for one in results} - {1}
+    of = f"a call of {', '.join(map(str, sorted(batches)))} windows" if batches else "one window"
+    title = _title(results, f"time of {of}")
+    table = _table("on", ">p50\nms", ">p95\nms", ">p99\nms", ">front end\nms", ">real\ntime", title=title)
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        times, front, factor = one["latency_ms"], one.get("frontend"), one.get("real_time_factor")
+        cells = [_digits(times["p50"], marks[times["kind"]]), _digits(times["p95"]), _digits(times["p99"])]
+        cells.append(_digits(front["latency_ms"]["p50"], marks[front["latency_ms"]["kind"]]) if front else "")
+        return [[_where(one), *cells, "" if factor is None else f"{_digits(factor)} x"]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+    console.print("[dim]front end: on top, a window; real time: such streams it keeps up with[/]")
+
+
+def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
+    draws, emits = (any(key in one for one in results) for key in ("energy_mj", "co2_g"))
+    columns = [">MACs", ">file", ">load\nms", ">memory", *([">energy\nmJ"] if draws else [])]
+    columns += [">CO2, g\na million"] if emits else []
+    table = _table("on", *columns, title=_title(results, "what it needs"))
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        load, memory, energy, co2 = (one.get(key) for key in ("load_ms", "memory_bytes", "energy_mj", "co2_g"))
+        cells = [
+            "" if one.get("macs") is None else _millions(one["macs"]),
+            _bytes(one.get("file_bytes")),
+            "" if load is None else _digits(load["value"], marks[load["kind"]]),
+            "" if memory is None else f"{marks[memory['kind']]} {memory['value'] / 1e6:,.1f} MB",
+            *(["" if energy is None else _digits(energy["value"], marks[energy["kind"]])] if draws else []),
+            *(["" if co2 is None else _digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []),
+        ]
+        return [[_where(one), *cells]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+
+
+def _costs_of_boards(console: Console, results: Sequence[Value]) -> None:
+    table = _table("target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM", title=_title(results, "simulated"))
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        each, latency, energy = one.get("cycles_per_mac"), one["latency_ms"], one["energy_mj"]
+        found = [
+            [
+                one["target"],
+                f"{marks[latency['kind']]} {_band(latency)}",
+                f"{marks[energy['kind']]} {_band(energy, digits=2)}",
+                _short(one["cycles"]),
+                "" if each is None else f"{each:.2f}",
+                _bytes(one["flash_bytes"]),
+                _bytes(one["ram_bytes"]),
+            ]
+        ]
+        if front := one.get("frontend"):
             sizes = _bytes(front["flash_bytes"]), _bytes(front["ram_bytes"])
-            table.add_row("  front end", _band(front["latency_ms"]), "", _short(front["cycles"]), "", *sizes)
+            latency = f"{marks[front['latency_ms']['kind']]} {_band(front['latency_ms'])}"
+            found.append(["  front end", latency, "", _short(front["cycles"]), "", *sizes])
+        return found
+
+    _by_model(table, results, rows)
     console.print(table)
     console.print("[dim]cycles: of the core, with memory that never waits; RAM: the arena and the stack[/]")
-    if any(report.get("frontend") for report in reports):
+    if any("frontend" in one for one in results):
         console.print("[dim]front end: on top, from one window to the next[/]")
-    for report in reports:
-        machine, energy = report["machine"], report["energy_mj"]
-        console.print(
-            f"[bold]{report['target']}[/]: {escape(machine['part'])}, {machine['clock_mhz']:g} MHz, not measured"
-        )
-        for word, kind, source in (
-            ("latency", report["kind"], machine["sources"]["cycles"]),
-            ("energy", energy["kind"], energy["source"]),
-        ):
-            console.print(Text(f"  {word} {kind}: {source}", style="dim"), soft_wrap=True)
+
+
+def _board_layers(console: Console, result: Value) -> None:
+    layers = _table("layer", "op", ">instructions", ">cycles", ">cycles/MAC", title=escape(result["target"]))
+    for layer in result["layers"]:
+        each = f"{layer['cycles'] / layer['macs']:.2f}" if layer["macs"] else ""
+        name = escape(_ending(layer["name"]))
+        layers.add_row(name, layer["op"], _count(layer["instructions"]), _count(layer["cycles"]), each)
+    console.print(layers)
+
+
+def _scores(console: Console, results: Sequence[Value]) -> None:
+    """What models score on recordings, each form once: a microcontroller's is that of the codes it was held to."""
+    scored = {(one["model"], *_scored(one)): one for one in results if "accuracy" in one}
+    if not scored:
+        return
+    first = next(iter(scored.values()))["accuracy"]
+    several = "mean_average_precision" in first
+    columns = (">mean average\nprecision",) if several else (">log\nloss", ">calibration\nerror")
+    shown = list(scored.values())
+    title = _title(shown, f"scores on {first['accuracy']['clips']:,} recordings")
+    table = _table("of", ">accuracy", ">95 %", *columns, title=title)
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        said, keys = one["accuracy"], ("log_loss", "expected_calibration_error")
+        found = [said["mean_average_precision"]] if several else [said[key] for key in keys]
+        spread = said["accuracy"]
+        low_high = f"{spread['low']:.1%}-{spread['high']:.1%}"
+        mean = f"{marks[said['kind']]} {spread['mean']:.1%}"
+        return [[" ".join(_scored(one)), mean, low_high, *(f"{value:.3f}" for value in found)]]
+
+    _by_model(table, shown, rows)
+    console.print(table)
+
+
+def _scored(one: Value) -> tuple[str, str]:
+    return one["accuracy"]["runtime"], one["accuracy"]["stage"]
+
+
+def _where(one: Value) -> str:
+    return escape(f"{one['target']}, {one['runtime']} {one['stage']}")
+
+
+def _comparison(console: Console, one: Value, said: Value) -> None:
+    where = one["target"] if "cycles" in one else _where(one)
+    console.print(
+        f"{_marks(console)[said['kind']]} [bold]{escape(one['model'])}[/] takes [bold]{said['ratio']:.3f}[/] of the "
+        f"time of [bold]{escape(said['other'])}[/]: {said['low']:.3f} to {said['high']:.3f}",
+        soft_wrap=True,
+    )
+    of = f"{said['pairs']:,} interleaved pairs" if said["kind"] == "measured" else "simulated"
+    console.print(f"  [dim]{where}; {of}; {escape(said['method'])}[/]", soft_wrap=True)
+
+
+def _sources(console: Console, results: Sequence[Value]) -> None:
+    """Where it ran, what figures follow from, and what may have disturbed them; the same of several is said once."""
+    for target in dict.fromkeys(one["target"] for one in results):
+        here = [one for one in results if one["target"] == target]
+        machine = here[0]["machine"]
+        if "part" in machine:
+            what = f"{machine['part']}, {machine['clock_mhz']:g} MHz, not measured"
+        else:
+            threads = here[0]["threads"]
+            what = f"{machine['processor']}, {machine['cores']} cores; {threads} thread{'s' * (threads > 1)}"
+        console.print(f"[bold]{escape(target)}[/]: {escape(what)}", soft_wrap=True)
+        for one in here:
+            for word, key in (("latency", "latency_ms"), ("energy", "energy_mj"), ("CO2", "co2_g")):
+                figure = one.get(key)
+                if figure is not None and "source" in figure:
+                    band = f" {_band(figure, 2, 1e6)} g a million," if word == "CO2" and "low" in figure else ""
+                    said = f"  {word}{band} {figure['kind']}: {figure['source']}"
+                    if one is here[0] or figure["kind"] == "measured":
+                        console.print(Text(said, style="dim"), soft_wrap=True)
+        # Of warnings that differ in a figure alone, the first.
+        told = {re.sub(r"[\d.]+", "", warning): warning for one in reversed(here) for warning in one["warnings"]}
+        for warning in reversed(told.values()):
+            console.print(Text(f"  ! {warning}", style="yellow"), soft_wrap=True)
 
 
 def verification(report: Value) -> None:
@@ -338,9 +492,19 @@ def _both(value: Value) -> tuple[str, str]:
     return _accuracy(value["accuracy"]), _accuracy(value["accuracy_float"])
 
 
-def _band(values: Value, digits: int = 3) -> str:
-    """Two figures that a third lies between, in so many digits."""
-    return "-".join(f"{values[end]:#.{digits}g}".removesuffix(".") for end in ("low", "high"))
+def _band(values: Value, digits: int = 3, factor: float = 1) -> str:
+    """Two figures that a third lies between, in so many digits, times a factor."""
+    return "-".join(f"{factor * values[end]:#.{digits}g}".removesuffix(".") for end in ("low", "high"))
+
+
+def _digits(value: float, mark: str = "") -> str:
+    """A figure in three digits, behind how it was come by."""
+    digits = f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".removesuffix(".")
+    return f"{mark} {digits}" if mark else digits
+
+
+def _millions(value: int) -> str:
+    return f"{value / 1e9:,.2f} G" if value >= 1e9 else f"{value / 1e6:,.2f} M"
 
 
 def _spread(value: float | Value | None) -> str:

@@ -162,7 +162,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
 
 
 def test_refusals_say_what_to_do(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "expected one of stm32l496," in refusal(capsys, path, "--target", "arduino")
+    assert "expected one of cpu, ssh://HOST, stm32l496," in refusal(capsys, path, "--target", "arduino")
     floats = tmp_path / "floats.tflite"
     floats.write_bytes(tflite.to_tflite(graphs.chain()))
     assert "takes float32: expected an INT8 model" in refusal(capsys, floats, "--target", "nano33ble")

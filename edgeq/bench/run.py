@@ -1,75 +1,252 @@
-"""From a model and the names of targets to what it costs on each."""
+"""From models and the names of targets to what each model costs on each."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeq import zoo
-from edgeq.audio.frontend import FrontendSpec
-from edgeq.bench import frontend, microcontroller
-from edgeq.bench.result import FrontEnd, Result
+import numpy as np
+
+from edgeq import corpora
+from edgeq import runtime as runtimes
+from edgeq.audio.windows import windows
+from edgeq.bench import accuracy, carbon, compare, computer, frontend, local, microcontroller, remote, subject
+from edgeq.bench.carbon import Intensity
+from edgeq.bench.computer import Contender, Settings, Start
+from edgeq.bench.local import OnProgress
+from edgeq.bench.result import ESTIMATED, Band, Figure, Result, Value
+from edgeq.bench.subject import Subject
 from edgeq.cortexm import targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
-from edgeq.graph import from_tflite
-from edgeq.graph.ir import Graph
+from edgeq.progress import progress
 
-_STAGE = "tflite-int8"
+_CPU = "cpu"
+_CLIPS = 8
+"""Recordings whose first windows are what models are timed on."""
+
+_EXACT = "tflite-int8", "litert-reference"
+"""What a microcontroller's C was compared with, code by code."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a model costs on each target where it runs, and why not on the others."""
+    """What models cost on each target where they run, and why not on the others."""
 
-    name: str
     results: tuple[Result, ...]
     failures: tuple[str, ...]
 
     def to_json(self) -> Any:
-        """One result, or a list of them where several targets were asked for."""
+        """One result, or a list of them where several were asked for."""
         values = [result.to_json() for result in self.results]
         return values[0] if len(self.results) + len(self.failures) == 1 else values
 
 
-def bench(model: str | Path, target: str) -> Bench:
-    """What one inference of a model costs.
+@dataclass(frozen=True)
+class _Place:
+    """A target: a simulated board, or a computer that a worker is started on."""
 
-    model: a zoo name or bundle folder that has an INT8 TFLite file, or any such file. target: names of targets, with
-    commas. Raises InputError where there is no such model or target, or it is not INT8; CheckFailed where it runs on
-    none of the targets.
+    name: str
+    board: Target | None = None
+    start: Start | None = None
+
+
+def bench(
+    models: str | Path | Sequence[str | Path],
+    target: str,
+    settings: Settings = Settings(),  # noqa: B008, frozen
+    *,
+    other: str | Path | None = None,
+    data: str | Path | None = None,
+    country: str | None = None,
+) -> Bench:
+    """What one inference of models costs on targets.
+
+    models: zoo names, bundle folders, .onnx or .tflite files. target: cpu, ssh://HOST, microcontrollers, with commas.
+    other: a model that each of them is compared with, in turns. data: a folder of labelled recordings: models are timed
+    on some of them, and all stages that run are scored on all. country: whose grid turns energy into CO2.
+    Raises InputError where there is no such model, target or country, or a model does not fit its runtime; CheckFailed
+    where nothing ran to its end for another reason.
     """
-    found = [targets.find(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
-    name, graph, spec = _opened(str(model))
+    places = [_place(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
+    grid = None if country is None else carbon.intensity(country)
+    given = [models] if isinstance(models, str | Path) else list(models)
+    everyone = _told_apart([subject.open(model) for model in ([*given, other] if other is not None else given)])
+    subjects, rival = everyone[: len(given)], everyone[-1] if other is not None else None
+    if data is not None:
+        _check_labelled(everyone)
     results: list[Result] = []
-    failures: list[str] = []
-    for one in found:
-        try:
-            result = microcontroller.measure(graph, name, one)
-            results.append(result if spec is None else replace(result, frontend=_frontend(spec, graph, name, one)))
-        except CheckFailed as failure:
-            failures.append(str(failure))
+    failures: list[Exception] = []
+    with _inputs(everyone, data) as inputs:
+        for place in places:
+            for attempt in _attempts(place, subjects, rival, settings, inputs):
+                try:
+                    results += attempt()
+                except (CheckFailed, InputError) as failure:
+                    failures.append(failure)
     if not results:
-        raise CheckFailed("; ".join(failures))
-    return Bench(name, tuple(results), tuple(failures))
+        raise failures[0] if len(failures) == 1 else CheckFailed("; ".join(map(str, failures)))
+    results = _once(results)
+    if data is not None:
+        results = _scored(results, everyone, Path(data))
+    if grid is not None:
+        results = [replace(result, co2_g=_co2(result, grid)) for result in results]
+    return Bench(tuple(results), tuple(map(str, failures)))
 
 
-def _frontend(spec: FrontendSpec, graph: Graph, name: str, target: Target) -> FrontEnd | None:
+def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
+    """Models of one name in several places are called by their paths."""
+    places: dict[str, set[Path]] = {}
+    for one in subjects:
+        places.setdefault(one.name, set()).add(one.path)
+    return [replace(one, name=str(one.path)) if len(places[one.name]) > 1 else one for one in subjects]
+
+
+def _place(name: str) -> _Place:
+    if name == _CPU:
+        return _Place(name, start=local.run)
+    if name.startswith(remote.SCHEME):
+        remote.address(name)
+        return _Place(name, start=partial(remote.run, name))
+    if name not in targets.listed():
+        known = ", ".join((_CPU, f"{remote.SCHEME}HOST", *targets.listed()))
+        raise InputError(f"target {name!r}: expected one of {known}")
+    return _Place(name, board=targets.find(name))
+
+
+def _attempts(
+    place: _Place, subjects: Sequence[Subject], rival: Subject | None, settings: Settings, inputs: Mapping[Path, Path]
+) -> Iterator[Callable[[], list[Result]]]:
+    """What there is to run on a target, each to fail alone: a model, in each form, beside what it is compared with."""
+    for one in subjects:
+        pair = [one] if rival is None else [one, rival]
+        if place.board is not None:
+            yield partial(_on_board, pair, place.board)
+        for stage in settings.stages if place.start is not None else ():
+            for runtime in settings.runtimes:
+                contenders = [Contender(each, stage, runtime, inputs.get(each.path)) for each in pair]
+                yield partial(_on_computer, contenders, place, settings)
+
+
+def _on_computer(contenders: Sequence[Contender], place: _Place, settings: Settings) -> list[Result]:
+    assert place.start is not None
+    names = " against ".join(one.subject.name for one in contenders)
+    with _shown(f"{names} on {place.name}") as on_progress:
+        return computer.measure(contenders, place.name, place.start, settings, on_progress)
+
+
+def _on_board(pair: Sequence[Subject], board: Target) -> list[Result]:
+    found = [_simulated(one, board) for one in pair]
+    if len(found) == 2:
+        found[0] = replace(found[0], comparison=compare.simulated(*found))
+    return found
+
+
+def _simulated(one: Subject, board: Target) -> Result:
+    graph, name = subject.int8_graph(one), one.path.stem if one.bundle is None else one.bundle.name
+    result = replace(microcontroller.measure(graph, name, board), model=one.name)
+    if one.frontend is None:
+        return result
     quantization = graph.tensors[graph.input].quantization
     assert quantization is not None  # or there was no C of the network
-    return frontend.measure(spec, quantization, name, target)
+    front = frontend.measure(one.frontend, quantization, name, board)
+    if front is None:
+        return result
+    assert isinstance(front.latency_ms, Band) and isinstance(result.latency_ms, Band)  # both simulated
+    slowest = front.latency_ms.high + result.latency_ms.high
+    return replace(
+        result,
+        frontend=front,
+        real_time_factor=1e3 * one.frontend.window_hop_seconds / slowest,
+        figures={**result.figures, "real_time_factor": Figure(result.kind, result.latency_ms.source)},
+    )
 
 
-def _opened(model: str) -> tuple[str, Graph, FrontendSpec | None]:
-    path = Path(model)
-    if path.suffix == ".tflite" and path.is_file():
-        return path.stem, from_tflite.read(path), None
-    if path.suffix == ".onnx" and path.is_file():
-        raise InputError(f"{model}: C is made of INT8 TFLite files: expected one of those, or a bundle")
-    opened = zoo.find(model)
-    if _STAGE not in opened.exports:
-        raise InputError(
-            f"{model}: has no INT8 TFLite file; run: edgeq export {model} --tflite --int8 -o DIR, then: edgeq bench DIR"
-        )
-    return opened.name, from_tflite.read(opened.checked(opened.exports[_STAGE])), opened.frontend
+def _once(results: Sequence[Result]) -> list[Result]:
+    """Without the second and further results of a model that several were compared with."""
+    seen: set[tuple[str, ...]] = set()
+    kept = []
+    for result in results:
+        key = result.model, result.target, result.stage, result.runtime
+        if result.comparison is None and key in seen:
+            continue
+        seen.add(key)
+        kept.append(result)
+    return kept
+
+
+def _scored(results: Sequence[Result], subjects: Sequence[Subject], data: Path) -> list[Result]:
+    """With the accuracy of each stage in each runtime, all of a model's on the same recordings."""
+    found: dict[tuple[str, str, str], Any] = {}
+    for one in subjects:
+        assert one.bundle is not None  # see _check_labelled
+        forms = {_form(result) for result in results if result.model == one.name}
+        ready = {form: runtimes.open(one.bundle, *form) for form in sorted(forms)}
+        scores = accuracy.measure(one.bundle, {" in ".join(form): runtime for form, runtime in ready.items()}, data)
+        found |= {(one.name, *form): scores[" in ".join(form)] for form in ready}
+    scored = []
+    for result in results:
+        score = found[(result.model, *_form(result))]
+        stage, runtime = _form(result)
+        said = {**score.to_json(), "stage": stage, "runtime": runtime}
+        scored.append(replace(result, accuracy=said, warnings=(*result.warnings, *score.warnings)))
+    return scored
+
+
+def _form(result: Result) -> tuple[str, str]:
+    return _EXACT if result.target in targets.listed() else (result.stage, result.runtime)
+
+
+def _check_labelled(subjects: Sequence[Subject]) -> None:
+    for one in subjects:
+        if one.bundle is None:
+            raise InputError(f"{one.path}: --data needs its bundle's folder, which has labels and the front end")
+
+
+@contextmanager
+def _inputs(subjects: Sequence[Subject], data: str | Path | None) -> Iterator[dict[Path, Path]]:
+    """Files of windows to time models on, by the model's path; none without recordings."""
+    if data is None:
+        yield {}
+        return
+    clips = corpora.open(data).clips
+    chosen = [clips[index] for index in np.linspace(0, len(clips) - 1, min(_CLIPS, len(clips))).astype(int)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for number, one in enumerate(subjects):
+            assert one.frontend is not None
+            first = [next(windows(clip.path, one.frontend)).features[:1] for clip in chosen]
+            found[one.path] = Path(folder) / f"{number}.npy"
+            np.save(found[one.path], np.concatenate(first))
+        yield found
+
+
+def _co2(result: Result, grid: Intensity) -> Value | Band | None:
+    energy = result.energy_mj
+    if energy is None:
+        return None
+    source = f"{grid.grams_per_kwh:g} g a kWh, {grid.country} {grid.year} ({grid.source}); energy {energy.kind}"
+    grams = partial(carbon.grams, grid=grid)
+    if isinstance(energy, Value):
+        return Value(grams(energy.value / 1e3), ESTIMATED, source)
+    return Band(grams(energy.low / 1e3), grams(energy.high / 1e3), ESTIMATED, source)
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[OnProgress]:
+    """A bar for a worker's progress."""
+    with progress(what, 100) as advance:
+        shown = 0
+
+        def tell(done: float, total: float) -> None:
+            nonlocal shown
+            now = round(100 * done / total)
+            advance(now - shown)
+            shown = now
+
+        yield tell

@@ -18,7 +18,7 @@ A job:
 A result:
     models      for each {"runtime", "stage", "version", "input_shape", "classes", "int8", "load_ms",
                 "memory_bytes" or null, "nanoseconds": [one a timed call, in order], "per_turn": calls of a turn,
-                "warm_up": calls before, "frontend_nanoseconds": [one a window] or null,
+                "warm_up": calls before, "frontend_nanoseconds": [one a window] or null, "window_hop_seconds" or null,
                 "energy": {"joules", "seconds", "source", "measured"} of one window, or null}
     machine     what `machine.describe` says
     conditions  {"before", "after"}: what `machine.conditions` says around the timed calls
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgeq.audio.frontend import FrontendSpec
+    from edgeq.bench.energy import Meter
     from edgeq.runtime import Runtime
 
 Job = Mapping[str, Any]
@@ -102,6 +103,7 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
 
     if job["affinity"] is not None:
         _bind(job["affinity"])
+    meter = _meter(job["energy"])
     opening = [_in_a_child(partial(_opening, asked, job)) for asked in job["models"]]
     models = [_Model(asked, job) for asked in job["models"]]
     for model in models:
@@ -120,7 +122,7 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
                 "per_turn": per_turn,
                 "warm_up": model.warmed,
                 "frontend_nanoseconds": frontend,
-                "energy": model.energy(job),
+                "energy": model.energy(meter, job),
             }
             for model, opened, frontend in zip(models, opening, frontends, strict=True)
         ],
@@ -171,25 +173,21 @@ class _Model:
             "input_shape": list(ready.input_shape),
             "classes": ready.classes,
             "int8": ready.int8,
+            "window_hop_seconds": None if self._spec is None else self._spec.window_hop_seconds,
         }
 
     def frontend_nanoseconds(self, seconds: float) -> list[int] | None:
         """Of each window: taking the samples since the last one, and giving features."""
         return None if self._spec is None else list(_frontend_times(self._spec, seconds))
 
-    def energy(self, job: Job) -> dict[str, Any] | None:
+    def energy(self, meter: Meter | None, job: Job) -> dict[str, Any] | None:
         """Joules of one window, above what the machine draws when idle, where there is a meter."""
-        if job["energy"] is None:
+        if meter is None:
             return None
         from edgeq.bench import energy
 
-        meter = energy.meter(None if job["energy"] == "auto" else job["energy"])
-        if meter is None:
-            return None
-
         def run() -> int:
-            end = time.monotonic() + job["seconds"]
-            windows = 0
+            end, windows = time.monotonic() + job["seconds"], 0
             while time.monotonic() < end:
                 self.call()
                 windows += job["batch"]
@@ -225,6 +223,14 @@ def _time(models: Sequence[_Model], per_turn: int, job: Job, tell: Tell) -> None
             turns += 1
     finally:
         gc.enable()
+
+
+def _meter(name: str | None) -> Meter | None:
+    if name is None:
+        return None
+    from edgeq.bench import energy
+
+    return energy.meter(None if name == "auto" else name)
 
 
 def _per_turn(usual: Sequence[float]) -> int:

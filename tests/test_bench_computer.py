@@ -1,0 +1,224 @@
+"""edgeq bench on this computer: what runs, how two models compare, what recordings and meters add, every refusal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import soundfile
+
+import edgeq
+from edgeq import cli, zoo
+from edgeq.bench import carbon, computer, local, run, subject
+from edgeq.bench.computer import Contender, Settings
+from edgeq.bench.energy import Reading
+from edgeq.errors import CheckFailed, InputError
+from edgeq.graph import cost, from_tflite
+
+ZOO = Path(__file__).resolve().parent.parent / "models"
+SCHEMA = json.loads((Path(edgeq.__file__).parent / "bench" / "schema.json").read_text())
+BRIEF = Settings(seconds=0.2, runs=15)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings each of two labels that the zoo knows, in the folders of a corpus."""
+    folder = tmp_path_factory.mktemp("recordings")
+    noise = np.random.default_rng(0)
+    for label in ("dog", "rain"):
+        (folder / label).mkdir()
+        for number in range(2):
+            soundfile.write(folder / label / f"{number}.wav", noise.normal(0, 0.1, 32_000), 16_000)
+    return folder
+
+
+def edgeq_bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        cli.main(["bench", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def test_figures_of_this_computer_hang_together(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "esc10-qtiny", "--target", "cpu", "--runs", 120, "--seconds", 0.5, "--json"
+    code, out, _ = edgeq_bench(capsys, *arguments)
+    assert code == 0
+    one = json.loads(out)
+    jsonschema.validate(one, SCHEMA)
+    assert (one["model"], one["target"], one["runtime"], one["stage"]) == ("esc10-qtiny", "cpu", "onnxruntime", "onnx")
+    times, front = one["latency_ms"], one["frontend"]["latency_ms"]
+    assert 0 < times["p50"] <= times["p95"] <= times["p99"] and times["runs"] == 120
+    opened = zoo.find("esc10-qtiny")
+    both = front["p50"] + times["p50"]
+    assert one["real_time_factor"] == pytest.approx(1e3 * opened.frontend.window_hop_seconds / both)
+    graph = from_tflite.read(opened.checked(opened.exports["tflite-int8"]))
+    assert one["macs"] == sum(layer.macs for layer in cost.layers(graph)) == sum(it["macs"] for it in one["layers"])
+    assert one["file_bytes"] == (opened.folder / opened.exports["onnx"]).stat().st_size
+    assert one["machine"]["runtime_version"] and "energy_mj" not in one and "accuracy" not in one
+
+
+def test_stages_and_runtimes_are_each_run_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "esc10-qnano", "--target", "cpu", "--stage", "tflite,tflite-int8", "--runtime", "litert"
+    code, out, _ = edgeq_bench(capsys, *arguments, "--runs", 3, "--seconds", 0.1, "--watts", 2, "--country", "FR")
+    assert code == 0 and all(len(line) <= 80 for line in out.split("● measured")[0].splitlines())
+    assert "cpu, litert tflite " in out and "cpu, litert tflite-int8 " in out
+    assert "● measured, ◐ simulated, ○ estimated" in out and "2 W stated (by --watts)" in out
+    assert "! 3 runs: p99 needs 100" in out
+
+
+def test_two_models_are_compared_in_turns_and_the_other_one_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "esc10-qnano", "esc10-qtiny", "--target", "cpu", "--runs", 40, "--seconds", 0.5, "--json"
+    code, out, _ = edgeq_bench(capsys, *arguments, "--compare", "esc10-tiny")
+    results = json.loads(out)
+    jsonschema.validate(results, SCHEMA)
+    assert code == 0 and [one["model"] for one in results] == ["esc10-qnano", "esc10-tiny", "esc10-qtiny"]
+    assert [one.get("comparison", {}).get("other") for one in results] == ["esc10-tiny", None, "esc10-tiny"]
+    said = results[0]["comparison"]
+    assert said["low"] <= said["ratio"] <= said["high"] and said["pairs"] > 1 and said["kind"] == "measured"
+
+
+def test_compare_without_a_name_takes_the_last_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def noted(models: Any, target: str, settings: Settings, **rest: Any) -> run.Bench:
+        asked.append((models, rest["other"]))
+        return run.Bench((), ())
+
+    monkeypatch.setattr(run, "bench", noted)
+    edgeq_bench(capsys, "a", "b", "--compare", "--target", "cpu", "--json")
+    edgeq_bench(capsys, "a", "--compare", "b", "--target", "cpu", "--json")
+    assert asked == [(("a",), "b")] * 2
+    code, _, err = edgeq_bench(capsys, "a", "--target", "cpu", "--compare")
+    assert code == 2 and "--compare needs a second model" in err
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for place in "ab":
+        shutil.copytree(ZOO / "esc10-qnano", tmp_path / place / "net")
+    subjects = run._told_apart([subject.open(tmp_path / place / "net") for place in "aab"])
+    assert [one.name for one in subjects] == [str(tmp_path / place / "net") for place in "aab"]
+    assert run._told_apart([subject.open("esc10-qnano")] * 2)[0].name == "esc10-qnano"
+
+
+def test_recordings_are_what_models_are_timed_and_scored_on(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes, start = [], local.run
+
+    def spied(job: Mapping[str, Any], on_progress: Any) -> dict[str, Any]:
+        shapes.append(np.load(job["models"][0]["inputs"]).shape)
+        return start(job, on_progress)
+
+    monkeypatch.setattr(local, "run", spied)
+    both = replace(BRIEF, stages=("onnx", "tflite-int8"))
+    found = run.bench("esc10-qnano", "cpu", both, data=recordings).results
+    spec = zoo.find("esc10-qnano").frontend
+    assert shapes == [(4, *spec.input_shape)] * 2
+    for one, form in zip(found, (("onnx", "onnxruntime"), ("tflite-int8", "litert")), strict=True):
+        value = one.to_json()
+        jsonschema.validate(value, SCHEMA)
+        assert value["accuracy"]["accuracy"]["clips"] == 4 and (value["accuracy"]["stage"], one.runtime) == form
+        assert any("without clips of" in warning for warning in one.warnings)
+
+
+def reply(**changes: Any) -> dict[str, Any]:
+    calm = {
+        "seconds": 0.0, "own_seconds": 0.0, "busy_seconds": None, "stolen_seconds": None, "load_average": 0.0,
+        "governors": None, "throttled": None, "throttling": None,
+    }  # fmt: skip
+    said = {
+        "runtime": "onnxruntime", "stage": "onnx", "version": "1", "input_shape": [4, 64, 50], "classes": 10,
+        "int8": False, "load_ms": 1.0, "memory_bytes": None, "nanoseconds": [2_000_000] * 100, "per_turn": 1,
+        "warm_up": 5, "frontend_nanoseconds": None, "window_hop_seconds": None, "energy": None, **changes,
+    }  # fmt: skip
+    return {"models": [said], "machine": {"cores": 4}, "conditions": {"before": calm, "after": calm}}
+
+
+def measured(settings: Settings = Settings(), **changes: Any) -> run.Result:  # noqa: B008, frozen
+    one = Contender(subject.open("esc10-qnano"))
+    (result,) = computer.measure([one], "cpu", lambda job, told: reply(**changes), settings, lambda *told: None)
+    return result
+
+
+def reading(joules: float | None, measured: bool = True) -> dict[str, Any]:
+    return vars(Reading(joules, 0.001, "a meter", measured))
+
+
+def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None:
+    found = measured(energy=reading(0.004)).energy_mj
+    assert found is not None and (found.value, found.kind, found.source) == (4.0, "measured", "a meter")
+    found = measured(energy=reading(0.004, measured=False)).energy_mj
+    assert found is not None and found.kind == "estimated"
+    silent = measured(energy=reading(None))
+    assert silent.energy_mj is None and silent.warnings == ("energy: a meter",)
+    stated = measured(Settings(watts=3, batch=2), energy=reading(None)).energy_mj
+    assert stated is not None and (stated.value, stated.kind) == (pytest.approx(3.0), "estimated"), "3 W for 1 ms"
+    assert measured().energy_mj is None and measured().real_time_factor is None and measured().frontend is None
+
+
+def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
+    grid = carbon.intensity("GB")
+    found = run._co2(measured(energy=reading(3.6)), grid)
+    assert found is not None and found.kind == "estimated" and "United Kingdom" in str(found.source)
+    assert found.value == pytest.approx(grid.grams_per_kwh * 1e-6)
+    assert run._co2(measured(), grid) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("esc10-qnano", "--target", "toaster"), "target 'toaster': expected one of cpu, ssh://HOST, stm32l496,"),
+        (
+            ("esc10-qnano", "--target", "cpu", "--runtime", "tensorrt"),
+            "runtime 'tensorrt': expected one of",
+        ),
+        (("esc10-qnano", "--target", "cpu", "--stage", "int8"), "stage 'int8'"),
+        (("esc10-qnano", "--target", "cpu", "--runtime", "litert", "--stage", "onnx"), "litert does not run onnx"),
+        (("esc10-qnano", "--target", "cpu", "--country", "UK"), "country 'UK'"),
+        (("esc10-qnano", "--target", "cpu", "--data", "nowhere"), "nowhere: found nothing"),
+        (("esc10-qnano", "--target", "cpu", "--affinity", "first"), "expected numbers of processors, as in 0,1"),
+        (("esc10-qnano", "--target", "cpu", "--affinity", "4000"), "affinity 4000: expected some of the processors"),
+        (("esc10-qnano", "--target", "cpu", "--meter", "multimeter"), "energy meter 'multimeter': expected one of"),
+        (("nothing-like-it", "--target", "cpu"), "The zoo has:"),
+        (("cnn14", "--target", "cpu"), "an architecture, which has no weights"),
+        (("esc10-qnano", "--target", "ssh://"), "ssh://"),
+    ],
+)
+def test_refusals_are_one_line(arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = edgeq_bench(capsys, *arguments, "--runs", 1, "--seconds", 0.1)
+    assert code == 2 and not out and told in err and err.count("\n") == 1
+
+
+def test_a_folder_without_clips_and_a_file_without_labels_are_refused(recordings: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 0 class folders"):
+        run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path)
+    file = next((ZOO / "esc10-qnano").glob("*.int8.tflite"))
+    with pytest.raises(InputError, match="--data needs its bundle's folder"):
+        run.bench(file, "cpu", BRIEF, data=recordings)
+    (one,) = run.bench(file, "cpu", BRIEF).results
+    assert one.frontend is not None and one.real_time_factor is not None, "the file says what it hears"
+
+
+def test_failures_beside_results_are_kept_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = local.run
+
+    def dies(job: Mapping[str, Any], on_progress: Any) -> dict[str, Any]:
+        if "onnx" in job["models"][0]["stage"]:
+            raise CheckFailed("the worker ended without a result")
+        return start(job, on_progress)
+
+    monkeypatch.setattr(local, "run", dies)
+    settings = replace(BRIEF, stages=("tflite-int8", "onnx"))
+    found = run.bench("esc10-qnano", "cpu", settings)
+    assert [one.stage for one in found.results] == ["tflite-int8"]
+    assert found.failures == ("the worker ended without a result",)
+    with pytest.raises(CheckFailed, match="without a result"):
+        run.bench("esc10-qnano", "cpu", replace(BRIEF, stages=("onnx",)))
