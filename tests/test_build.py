@@ -156,6 +156,13 @@ def test_warnings_are_errors() -> None:
         build.link_files({"a.c": "int run(int unused) { return 1; }"}, TARGET, ("run",))
 
 
+@pytest.mark.parametrize("name", ["runtime", "link", "linked", "start"])
+def test_a_model_may_be_called_as_the_files_it_is_linked_with(name: str) -> None:
+    files = {file.replace("model", name): text.replace("model", name) for file, text in SOURCES.files.items()}
+    elf = build.link(replace(SOURCES, prefix=name, files=files), TARGET)
+    assert {f"{name}_run", f"{name}_arena"} <= {symbol.name for symbol in build.symbols(elf)}
+
+
 def test_without_the_compiler_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"run: pip install 'edgeq\[cortexm\]'"):

@@ -149,12 +149,12 @@ def _table(ctype: str, name: str, values: np.ndarray) -> str:
 
 def _job(files: Mapping[str, str], body: str, output_bytes: int) -> Job:
     told = f"extern const uint32_t job_bytes;\nconst uint32_t job_bytes = {output_bytes};\n"
-    return Job({**files, "job.c": body + told}, output_bytes)
+    return Job({**files, "edgeq_job.c": body + told}, output_bytes)
 
 
 def link(job: Job, core: str, compiler: str) -> Path:
     """A program for QEMU's board with that core; compiler: zig or gcc."""
-    files = {**job.files, "main.c": _MAIN, "start.c": (build.SUPPORT / "start.c").read_text()}
+    files = {**job.files, "edgeq_main.c": _MAIN, "edgeq_start.c": (build.SUPPORT / "start.c").read_text()}
     roots = ("edgeq_vectors", "job")
     return build.link_files(files, target(core), roots) if compiler == "zig" else _link_by_gcc(files, core, roots)
 
@@ -198,7 +198,7 @@ def in_simulator(elf: Path, core: str, job: Job) -> Seen:
 
 def _link_by_gcc(files: Mapping[str, str], core: str, roots: tuple[str, ...]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="edgeq-"))
-    inputs = {**files, "runtime.c": (build.SUPPORT / "runtime.c").read_text()}
+    inputs = {**files, "edgeq_runtime.c": (build.SUPPORT / "runtime.c").read_text()}
     for name, text in inputs.items():
         (folder / name).write_text(text)
     (folder / "link.ld").write_text(build.linker_script(target(core), roots))

@@ -22,7 +22,7 @@ STACK_BYTES = 2048
 """RAM that is kept for the stack; what a model takes of it is simulated."""
 
 SUPPORT = Path(__file__).parent / "support"
-_RUNTIME, _SCRIPT = "runtime.c", "link.ld"
+_RUNTIME, _SCRIPT = "edgeq_runtime.c", "link.ld"  # as no model's files are called
 _PROCESSORS = {
     "cortex-m4": "cortex_m4+vfp4d16sp",
     "cortex-m7": "cortex_m7+fp_armv8d16sp",
@@ -156,14 +156,14 @@ class _TooSmall(Exception):
 def _linked(files: Mapping[str, str], target: Target, roots: Sequence[str]) -> Path:
     compiler()
     arguments = [*_FLAGS, f"-mcpu={_PROCESSORS[target.core]}", f"-Wl,--entry={roots[-1]}", f"-Wl,-T,{_SCRIPT}"]
-    runtime = (SUPPORT / _RUNTIME).read_text(encoding="utf-8")
+    runtime = (SUPPORT / "runtime.c").read_text(encoding="utf-8")
     inputs = {**files, _RUNTIME: runtime, _SCRIPT: linker_script(target, roots)}
 
     def make(elf: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="edgeq-") as name:
             for file, text in inputs.items():
                 Path(name, file).write_text(text, encoding="utf-8")
-            units = sorted(file for file in inputs if file.endswith(".c"))
+            units = [*sorted(file for file in files if file.endswith(".c")), _RUNTIME]
             done = run_compiler([*arguments, "-o", elf.name, *units], Path(name))
             if done.returncode:
                 reason = _reason(done.stderr)

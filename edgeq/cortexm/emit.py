@@ -17,7 +17,7 @@ from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import ir
 
-_LONGEST_NAME = 40
+_LONGEST_NAME, _LONGEST_PREFIX = 40, 60
 _RESERVED = {"input", "run", "labels", "arena"}
 _C_LIBRARY = {
     "assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
@@ -103,7 +103,7 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = (), target: Target 
 
 def identifier(name: str) -> str:
     """A model's name as the C identifier that its files and functions begin with."""
-    prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()
+    prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()[:_LONGEST_PREFIX].rstrip("_")
     taken = prefix in _C_LIBRARY or (headers.KERNELS / f"{prefix}.h").exists()
     own = prefix == "edgeq" or prefix.startswith("edgeq_")
     return f"model_{prefix}" if taken or own or not prefix or prefix[0].isdigit() else prefix
