@@ -25,8 +25,8 @@ TABLE_BEGIN, TABLE_END = "<!-- zoo: written by tools/write_cards.py -->", "<!-- 
 
 WHAT = {
     "esc10-tiny": "The strong small network, real: five convolutions, mean-and-max head.",
-    "esc10-tiny-kd": "esc10-tiny taught by the mean of three of its kind, and a window every 0.3 s, which keeps a second of "
-    "sound below 30 M MACs.",
+    "esc10-tiny-kd": "esc10-tiny taught by the mean of three of its kind, and a window every 0.3 s, which keeps a "
+    "second of sound below 30 M MACs.",
     "esc10-qtiny": "The quaternion twin of esc10-tiny: the same widths from a quarter of the stored weights.",
     "esc10-qtiny-p50": "esc10-qtiny without half of the filters of its last two convolutions.",
     "esc10-qnano": "Half the widths of esc10-qtiny.",
