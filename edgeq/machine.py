@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _PROCESSORS = Path("/sys/devices/system/cpu")
+_BOARD = Path("/proc/device-tree/model")
 _RASPBERRY = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 
 _BUSY = 0.1
@@ -76,7 +77,12 @@ def _processor() -> str:
     except OSError:  # only Linux lists its processor there
         lines = []
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    processor = next(named, platform.processor() or platform.machine())
+    try:
+        board = _BOARD.read_text().rstrip("\0")
+    except OSError:  # a PC
+        return processor
+    return f"{board}, {processor}"
 
 
 def _processor_seconds() -> tuple[float | None, float | None]:

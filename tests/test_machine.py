@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,13 @@ def test_describes_this_machine() -> None:
     kernel = subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout.strip()
     assert kernel in str(described["system"])
     assert described["processor"]
+
+
+def test_a_board_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = machine.describe()["processor"]
+    (tmp_path / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    monkeypatch.setattr(machine, "_BOARD", tmp_path / "model")
+    assert machine.describe()["processor"] == f"Raspberry Pi 4 Model B Rev 1.4, {processor}"
 
 
 def moment(**changes: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ _OPTIONS = (
     "BatchMode=yes",  # no questions: what would be asked is told as an error with its mend
     "ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=3",
     "ControlMaster=no",  # a master that outlives this connection would hold on to its pipes
-    "ClearAllForwardings=yes",
+    "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no",
 )  # fmt: skip
 
 _ADDRESS = re.compile(
@@ -161,7 +161,7 @@ def source(torch: bool = False) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(found.values()):
-            archive.write(path, Path("edgeq") / path.relative_to(_PACKAGE))
+            archive.writestr(f"edgeq/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
     return content.getvalue()
 
 
