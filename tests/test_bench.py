@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from edgeq import cli, zoo
 from edgeq.bench import frontend, microcontroller, run
-from edgeq.cortexm import targets
+from edgeq.cortexm import build, targets
 from edgeq.cortexm.frontend import emit
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import tflite
@@ -162,7 +163,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
 
 
 def test_refusals_say_what_to_do(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "expected one of cpu, ssh://HOST, stm32l496," in refusal(capsys, path, "--target", "arduino")
+    assert "expected one of cpu, gpu, ssh://HOST, stm32l496," in refusal(capsys, path, "--target", "arduino")
     floats = tmp_path / "floats.tflite"
     floats.write_bytes(tflite.to_tflite(graphs.chain()))
     assert "takes float32: expected an INT8 model" in refusal(capsys, floats, "--target", "nano33ble")
@@ -200,6 +201,21 @@ def test_a_front_end_without_c_leaves_the_network(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(frontend, "measure", lambda *given: None)
     (report,) = run.bench("esc10-qdcase22", "stm32u575").results
     assert report.frontend is None and "frontend" not in report.to_json()
+
+
+def test_a_front_end_has_to_fit_beside_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = targets.find("stm32u575")
+    small = replace(known, name="small", ram=replace(known.ram, bytes=0xB000))
+    monkeypatch.setattr(targets, "listed", lambda: {"small": small})
+    bundle = zoo.find("esc10-qnano")
+    assert run.bench(bundle.folder / "esc10-qnano.int8.tflite", "small").results, "the network alone does"
+    with pytest.raises(CheckFailed) as caught:
+        run.bench("esc10-qnano", "small")
+    told = str(caught.value)
+    assert told.startswith("esc10_qnano with its front end does not fit small: ") and "CONV_2D 'conv_1' needs" in told
+    numbers = [int(number.replace(",", "")) for number in re.findall(r"\d+,\d{3}", told)]
+    over, needed, limit, around, arena, _ = numbers
+    assert needed - limit == over and needed == around + arena + build.STACK_BYTES
 
 
 def test_an_unknown_model_is_refused() -> None:

@@ -20,7 +20,7 @@ ALL = [(model, target) for model in COUNTS["models"] for target in CORES.values(
 def assert_counts(model: str, target: str) -> None:
     if COUNTS["compiler"] != (found := f"ziglang {metadata.version('ziglang')}"):
         pytest.skip(f"counted with {COUNTS['compiler']}, found {found}")
-    (report,) = run.bench(model, target).reports
+    (report,) = run.bench(model, target).results
     expected = COUNTS["models"][model][target]
     assert {key: getattr(report, key) for key in expected} == expected
 

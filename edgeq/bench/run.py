@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import corpora
+from edgeq import corpora, machine
 from edgeq import runtime as runtimes
 from edgeq.audio.windows import windows
 from edgeq.bench import accuracy, carbon, compare, computer, frontend, local, microcontroller, remote, subject
@@ -21,12 +21,12 @@ from edgeq.bench.computer import Contender, Settings, Start
 from edgeq.bench.local import OnProgress
 from edgeq.bench.result import ESTIMATED, Band, Figure, Result, Value
 from edgeq.bench.subject import Subject
-from edgeq.cortexm import targets
+from edgeq.cortexm import project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.progress import progress
 
-_CPU = "cpu"
+_CPU, _GPU = "cpu", "gpu"
 _CLIPS = 8
 """Recordings whose first windows are what models are timed on."""
 
@@ -49,11 +49,12 @@ class Bench:
 
 @dataclass(frozen=True)
 class _Place:
-    """A target: a simulated board, or a computer that a worker is started on."""
+    """A target: a simulated board, or a computer that a worker is started on, and the runtimes to run there."""
 
     name: str
     board: Target | None = None
     start: Start | None = None
+    runtimes: tuple[str | None, ...] = (None,)
 
 
 def bench(
@@ -67,13 +68,13 @@ def bench(
 ) -> Bench:
     """What one inference of models costs on targets.
 
-    models: zoo names, bundle folders, .onnx or .tflite files. target: cpu, ssh://HOST, microcontrollers, with commas.
+    models: zoo names, bundle folders, .onnx or .tflite files. target: cpu, gpu, ssh://HOST, boards: with commas.
     other: a model that each of them is compared with, in turns. data: a folder of labelled recordings: models are timed
     on some of them, and all stages that run are scored on all. country: whose grid turns energy into CO2.
     Raises InputError where there is no such model, target or country, or a model does not fit its runtime; CheckFailed
     where nothing ran to its end for another reason.
     """
-    places = [_place(name) for name in dict.fromkeys(part.strip() for part in target.split(","))]
+    places = [_place(name, settings) for name in dict.fromkeys(part.strip() for part in target.split(","))]
     grid = None if country is None else carbon.intensity(country)
     given = [models] if isinstance(models, str | Path) else list(models)
     everyone = _told_apart([subject.open(model) for model in ([*given, other] if other is not None else given)])
@@ -107,16 +108,33 @@ def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
     return [replace(one, name=str(one.path)) if len(places[one.name]) > 1 else one for one in subjects]
 
 
-def _place(name: str) -> _Place:
+def _place(name: str, settings: Settings) -> _Place:
     if name == _CPU:
-        return _Place(name, start=local.run)
+        _check_runtimes(settings, "runs on a GPU, not on cpu", lambda runtime: runtime not in runtimes.GPU_RUNTIMES)
+        return _Place(name, start=local.run, runtimes=settings.runtimes)
+    if name == _GPU:
+        if not machine.gpus():
+            raise InputError(
+                "target gpu: nvidia-smi finds no NVIDIA GPU here; leave gpu out, or name a machine that has one: "
+                "--target ssh://HOST --runtime onnxruntime-cuda"
+            )
+        _check_runtimes(settings, "does not run on a GPU", lambda runtime: runtime in (None, *runtimes.GPU_RUNTIMES))
+        wanted = settings.runtimes if settings.runtimes != (None,) else (runtimes.GPU_RUNTIMES[0],)
+        return _Place(name, start=local.run, runtimes=wanted)
     if name.startswith(remote.SCHEME):
         remote.address(name)
-        return _Place(name, start=partial(remote.run, name))
+        return _Place(name, start=partial(remote.run, name), runtimes=settings.runtimes)
     if name not in targets.listed():
-        known = ", ".join((_CPU, f"{remote.SCHEME}HOST", *targets.listed()))
+        known = ", ".join((_CPU, _GPU, f"{remote.SCHEME}HOST", *targets.listed()))
         raise InputError(f"target {name!r}: expected one of {known}")
     return _Place(name, board=targets.find(name))
+
+
+def _check_runtimes(settings: Settings, fault: str, fits: Callable[[str | None], bool]) -> None:
+    for runtime in settings.runtimes:
+        if runtime in runtimes.RUNTIMES and not fits(runtime):
+            fitting = ", ".join(name for name in runtimes.RUNTIMES if fits(name))
+            raise InputError(f"runtime {runtime}: {fault}; expected one of {fitting}")
 
 
 def _attempts(
@@ -128,7 +146,7 @@ def _attempts(
         if place.board is not None:
             yield partial(_on_board, pair, place.board)
         for stage in settings.stages if place.start is not None else ():
-            for runtime in settings.runtimes:
+            for runtime in place.runtimes:
                 contenders = [Contender(each, stage, runtime, inputs.get(each.path)) for each in pair]
                 yield partial(_on_computer, contenders, place, settings)
 
@@ -150,8 +168,10 @@ def _on_board(pair: Sequence[Subject], board: Target) -> list[Result]:
 def _simulated(one: Subject, board: Target) -> Result:
     graph, name = subject.int8_graph(one), one.path.stem if one.bundle is None else one.bundle.name
     result = replace(microcontroller.measure(graph, name, board), model=one.name)
-    if one.frontend is None:
+    if one.bundle is None or one.frontend is None:
         return result
+    whole = project.project(graph, name, one.bundle.labels, one.frontend, one.bundle.decision, board)
+    project.sizes(whole, board)  # or the front end does not fit beside the network
     quantization = graph.tensors[graph.input].quantization
     assert quantization is not None  # or there was no C of the network
     front = frontend.measure(one.frontend, quantization, name, board)
