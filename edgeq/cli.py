@@ -362,7 +362,7 @@ def verify_command(model: str, data: Path | None, as_json: bool) -> None:
 
 @commands.command("bench", short_help="Measure what MODEL costs where it runs.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--target", required=True, help="cpu, ssh://HOST, or a microcontroller's name; several with commas.")
+@click.option("--target", required=True, help="cpu, gpu, ssh://HOST or a microcontroller, as in cpu,stm32l496.")
 @click.option("--runtime", help="What runs it on a computer, several with commas.  [default: what suits the model]")
 @click.option("--stage", help="Which of a bundle's forms to run on a computer, several with commas: onnx,tflite-int8.")
 @click.option(

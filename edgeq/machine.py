@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,16 @@ def describe() -> dict[str, str | int | None]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs of this machine, each with its memory and driver; none where there is no driver."""
+    query = "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"
+    try:
+        said = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in said.splitlines() if line.strip()]
 
 
 def conditions() -> dict[str, Any]:

@@ -175,7 +175,7 @@ def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("esc10-qnano", "--target", "toaster"), "target 'toaster': expected one of cpu, ssh://HOST, stm32l496,"),
+        (("esc10-qnano", "--target", "toaster"), "target 'toaster': expected one of cpu, gpu, ssh://HOST, stm32l496,"),
         (
             ("esc10-qnano", "--target", "cpu", "--runtime", "tensorrt"),
             "runtime 'tensorrt': expected one of",

@@ -73,6 +73,10 @@ PACKAGES = {
     "litert-reference": ("ai-edge-litert", "ai_edge_litert.interpreter"),
     "tflite-runtime": ("tflite-runtime", "tflite_runtime.interpreter"),
     "torch": ("torch", "torch"),
+    "openvino": ("openvino", "openvino"),
+    "onnxruntime-cuda": ("onnxruntime-gpu", "onnxruntime"),
+    "onnxruntime-tensorrt": ("onnxruntime-gpu", "onnxruntime"),
+    "torch-cuda": ("torch", "torch"),
 }
 """Distribution and module of a runtime; C has none."""
 
@@ -103,9 +107,10 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
 
     if job["affinity"] is not None:
         _bind(job["affinity"])
-    meter = _meter(job["energy"])
     opening = [_in_a_child(partial(_opening, asked, job)) for asked in job["models"]]
     models = [_Model(asked, job) for asked in job["models"]]
+    gpu = any(model.on_gpu for model in models)
+    meter = _meter(job["energy"], gpu)
     for model in models:
         model.warm_up(_WARM_UP_SHARE * job["seconds"])
     per_turn = _per_turn([model.usual for model in models])
@@ -126,7 +131,7 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
             }
             for model, opened, frontend in zip(models, opening, frontends, strict=True)
         ],
-        "machine": machine.describe(),
+        "machine": {**machine.describe(), **({"gpus": machine.gpus()} if gpu else {})},
         "conditions": {"before": before, "after": after},
     }
 
@@ -135,6 +140,8 @@ class _Model:
     """A model ready to be timed, its inputs, and the times of its calls."""
 
     def __init__(self, asked: Mapping[str, Any], job: Job) -> None:
+        from edgeq import runtime as runtimes
+
         self._stage, self._ready = _open(asked, job)
         self._spec = _frontend(asked["path"], self._ready)
         self._batches = _inputs(asked["inputs"], self._ready, self._spec, job)
@@ -142,6 +149,7 @@ class _Model:
         self.nanoseconds: list[int] = []
         self.warmed = 0
         self.usual = 0.0
+        self.on_gpu = self._ready.name in runtimes.GPU_RUNTIMES
 
     def call(self) -> int:
         """Nanoseconds of one call, on the next of the inputs."""
@@ -225,12 +233,12 @@ def _time(models: Sequence[_Model], per_turn: int, job: Job, tell: Tell) -> None
         gc.enable()
 
 
-def _meter(name: str | None) -> Meter | None:
+def _meter(name: str | None, gpu: bool) -> Meter | None:
     if name is None:
         return None
     from edgeq.bench import energy
 
-    return energy.meter(None if name == "auto" else name)
+    return energy.meter(None if name == "auto" else name, "gpu" if gpu else "cpu")
 
 
 def _per_turn(usual: Sequence[float]) -> int:
@@ -324,7 +332,7 @@ def _load_package(asked: Mapping[str, Any]) -> None:
 
     _, name = runtimes.form(asked["path"], asked["stage"], asked["runtime"])
     with suppress(ImportError):  # opening it says how to get it
-        if name == "onnxruntime":
+        if name.startswith("onnxruntime"):
             onnx_runtime.load()
         elif name in PACKAGES:
             importlib.import_module(PACKAGES[name][1])

@@ -14,12 +14,13 @@ def probabilities(network: nn.Module, output: str, features: np.ndarray) -> np.n
     """Probabilities of windows, by a network in evaluation mode that gives logits.
 
     output: "softmax" or "sigmoid", as in the network's spec. features: float32 (n, components, mels, frames), n from 1,
-    taken a batch at a time. Returns float32 (n, classes).
+    taken a batch at a time. Returns float32 (n, classes). Windows go to where the network's parameters are.
     """
+    device = next(network.parameters()).device
     rows = []
     for batch in batches(features):
-        logits = network(torch.from_numpy(np.ascontiguousarray(batch)))
-        rows.append((logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).numpy())
+        logits = network(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
+        rows.append((logits.softmax(dim=1) if output == "softmax" else logits.sigmoid()).cpu().numpy())
     return np.concatenate(rows)
 
 

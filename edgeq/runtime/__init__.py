@@ -11,7 +11,7 @@ from edgeq.errors import InputError
 from edgeq.graph import model_file
 from edgeq.runtime.face import Runtime
 
-__all__ = ["RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
+__all__ = ["GPU_RUNTIMES", "RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnx-int8"),
@@ -20,8 +20,15 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
     "tflite-runtime": ("tflite", "tflite-int8"),
     "torch": ("torch",),
     "c": ("c-int8", "tflite-int8"),
+    "openvino": ("onnx", "onnx-int8"),
+    "onnxruntime-cuda": ("onnx", "onnx-int8"),
+    "onnxruntime-tensorrt": ("onnx", "onnx-int8"),
+    "torch-cuda": ("torch",),
 }
 """What each runtime can run; the first that knows a stage runs it where none is asked for."""
+
+GPU_RUNTIMES = ("onnxruntime-cuda", "onnxruntime-tensorrt", "torch-cuda")
+"""Those that run on an NVIDIA GPU."""
 
 STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8", "c-int8")
 """Forms of one network, from what was trained to what is deployed."""
@@ -109,15 +116,19 @@ def _default(stage: str) -> str:
 def _start(
     name: str, stage: str, where: str, checked: Callable[[], Path], opened: Bundle | None, threads: int
 ) -> Runtime:
-    if name == "torch":
+    if name in ("torch", "torch-cuda"):
         from edgeq.runtime.torch import TorchRuntime
 
         assert opened is not None  # a single file is never the stage torch
-        return TorchRuntime(opened, threads)
-    if name == "onnxruntime":
+        return TorchRuntime(opened, threads, name)
+    if name in ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"):
         from edgeq.runtime.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(checked(), where, threads)
+        return OnnxRuntime(checked(), where, threads, name)
+    if name == "openvino":
+        from edgeq.runtime.openvino_runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(checked(), where, threads)
     if name == "tflite-runtime":
         from edgeq.runtime.tflite_runtime import tflite_runtime
 

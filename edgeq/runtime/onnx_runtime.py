@@ -28,18 +28,31 @@ def load() -> Any:
     return onnxruntime
 
 
+PROVIDERS = {
+    "onnxruntime": ("CPUExecutionProvider",),
+    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+"""What executes a model, by runtime: an operator that the first does not know falls to the next."""
+
+
 class OnnxRuntime:
     """An ONNX model with one float32 input (n, components, mels, frames) and one output (n, classes)."""
 
-    name = "onnxruntime"
     int8 = False
 
-    def __init__(self, path: Path, where: str, threads: int) -> None:
-        """Load a model from its file, which onnxruntime reads without a copy in between.
+    def __init__(self, path: Path, where: str, threads: int, name: str = "onnxruntime") -> None:
+        """Load a model from its file, which onnxruntime reads without a copy in between; name: a key of PROVIDERS.
 
-        Raises InputError where onnxruntime is missing, or does not take the file.
+        Raises InputError where onnxruntime is missing, has not what is to execute it, or does not take the file.
         """
-        onnxruntime = load()
+        onnxruntime, self.name = load(), name
+        wanted, *_ = providers = PROVIDERS[name]
+        if wanted not in (there := onnxruntime.get_available_providers()):
+            raise InputError(
+                f"{name}: onnxruntime has no {wanted} here (it has {', '.join(there)}); on a machine with an NVIDIA "
+                "GPU run: pip uninstall onnxruntime, then: pip install onnxruntime-gpu"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -47,10 +60,12 @@ class OnnxRuntime:
         try:
             # Its fallback would print to stdout, and try the same once more.
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                str(path), options, providers=list(providers), enable_fallback=0
             )
         except Exception as error:  # its exceptions share no base of their own
             raise unreadable(where, self.name, error) from error
+        if self._session.get_providers()[0] != wanted:  # its library of CUDA did not load: only its log says why
+            raise InputError(f"{name}: {wanted} does not start; check that CUDA and cuDNN are those it was built for")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             raise InputError(f"{where}: expected one float32 input and one output: not one of edgeq's models")
@@ -75,7 +90,14 @@ class OnnxRuntime:
         check_features(features, self.input_shape)
         if not len(features):
             return np.zeros((0, self.classes), np.float32)
-        pieces = batches(features) if self._batches else (features[i : i + 1] for i in range(len(features)))
+        whole = self.name != "onnxruntime" and self._batches  # a GPU's memory is another matter
+        pieces = (
+            [features]
+            if whole
+            else batches(features)
+            if self._batches
+            else (features[i : i + 1] for i in range(len(features)))
+        )
         try:
             rows = [self._session.run(None, {self._input: piece})[0] for piece in pieces]
         except Exception as error:  # as above

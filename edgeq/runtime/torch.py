@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 
 class TorchRuntime:
-    """A bundle's own network, in torch on the CPU."""
+    """A bundle's own network, in torch on the CPU, or as "torch-cuda" on a GPU."""
 
-    name = "torch"
     int8 = False
 
-    def __init__(self, opened: Bundle, threads: int) -> None:
-        """Build the network. Raises InputError as `network`."""
+    def __init__(self, opened: Bundle, threads: int, name: str = "torch") -> None:
+        """Build the network. Raises InputError as `network`, and where there is no GPU to run it on."""
+        self.name = name
         self._network = network(opened)
+        if name == "torch-cuda":
+            self._network = _on_gpu(self._network)
         self._threads = threads
         self._output = opened.architecture.output
         self.metadata: Mapping[str, str] = {}
@@ -46,6 +48,17 @@ class TorchRuntime:
             return probabilities(self._network, self._output, features)
         finally:
             torch.set_num_threads(before)
+
+
+def _on_gpu(network: nn.Module) -> nn.Module:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"torch-cuda: torch {torch.__version__} finds no GPU; expected an NVIDIA GPU with its driver, and a torch "
+            "built with CUDA: see pytorch.org/get-started"
+        )
+    return network.to("cuda")
 
 
 def network(opened: Bundle) -> nn.Module:
