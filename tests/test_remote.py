@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import getpass
 import io
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeq import zoo
+from edgeq import cli, zoo
 from edgeq.bench import remote, remote_end
 from edgeq.errors import CheckFailed, InputError
 
@@ -49,7 +50,7 @@ if "PYTHON_VERSION" in os.environ:
 ALIASES = {
     "board": {},
     "litert-only": {"SetEnv": f"HIDDEN={HIDDEN},onnxruntime,tflite_runtime"},
-    "no-runtime": {"SetEnv": f"HIDDEN={HIDDEN},onnxruntime,ai_edge_litert,tflite_runtime"},
+    "no-runtime": {"SetEnv": f"HIDDEN={HIDDEN},onnxruntime,ai_edge_litert,tflite_runtime,openvino"},
     "no-numpy": {"SetEnv": f"HIDDEN={HIDDEN},numpy"},
     "old-python": {"SetEnv": "PYTHON_VERSION=3.9.2"},
     "no-path": {"Port": "{other_port}"},
@@ -235,6 +236,21 @@ def test_a_worker_there_measures_and_leaves_nothing(server: Server) -> None:
     assert not server.left()
 
 
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", MODEL, "--runs", "3", "--json", *arguments])
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_the_command_takes_another_machine(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capsys, "--stage", "tflite-int8", "--target", server.at())
+    said = json.loads(out)
+    assert code == 0 and (said["target"], said["runtime"]) == (server.at(), "litert") and said["kind"] == "measured"
+    assert said["machine"]["processor"] and said["latency_ms"]["runs"] == 3
+    code, out, errors = told(capsys, "--target", "ssh://closed")
+    assert code == 2 and not out and "cannot be reached" in errors and errors.count("\n") == 1
+
+
 def test_what_is_there_is_chosen(server: Server) -> None:
     found = remote.run(server.at("litert-only", "chatty"), job())["models"][0]
     assert (found["runtime"], found["stage"]) == ("litert", "tflite")
@@ -275,8 +291,8 @@ def test_what_is_missing_is_told_with_its_mend(server: Server, alias: str, pytho
 
 
 def test_a_runtime_that_is_asked_for_has_to_be_there(server: Server) -> None:
-    for runtime, package in (("onnxruntime", "onnxruntime"), ("torch", "torch")):
-        with pytest.raises(InputError, match=f"needs {package} there, found none"):
+    for runtime, packages in (("onnxruntime", "onnxruntime"), ("torch", "torch and safetensors")):
+        with pytest.raises(InputError, match=f"needs {packages} there, found none.* {packages.replace(' and', '')}$"):
             remote.run(server.at("litert-only"), job({"runtime": runtime}))
     with pytest.raises(InputError, match="C is not compiled on other machines"):
         remote.run(server.at(), job({"stage": "tflite-int8", "runtime": "c"}))

@@ -77,9 +77,9 @@ class Address:
         to = [self.host if self.user is None else f"{self.user}@{self.host}"]
         return to if self.port is None else ["-p", str(self.port), *to]
 
-    def install(self, package: str) -> str:
-        """How to get a package there, as Debian's own Python takes none."""
-        packages = " ".join(dict.fromkeys(("numpy", package)))
+    def install(self, *names: str) -> str:
+        """How to get packages there, as Debian's own Python takes none."""
+        packages = " ".join(dict.fromkeys(("numpy", *names)))
         if self.environment:
             return f"run there: {self.python} -m pip install {packages}"
         place = f"{self.text.rstrip('/')}/~/edgeq"
@@ -124,7 +124,7 @@ def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str,
             inputs = None if asked["inputs"] is None else f"inputs-{index}.npy"
             files |= more if inputs is None else {**more, inputs: Path(asked["inputs"])}
             models.append({"path": path, "stage": choice.asked_stage, "runtime": choice.runtime, "inputs": inputs})
-        code = source(torch="torch" in [choice.runtime for choice in chosen])
+        code = source(torch="torch" in [choice.stage for choice in chosen])
         task = {"run": ["-m", "edgeq.bench.worker"], "stdin": json.dumps({**job, "models": models}) + "\n"}
         _send(there, process, task, {_SOURCE: code, **files})
         result = _listen(there, process, on_progress)
@@ -209,21 +209,23 @@ def _choose(there: Address, asked: Mapping[str, Any], modules: Mapping[str, bool
     if runtime == "c" or stage == "c-int8":
         raise InputError(f"{there.text}: C is not compiled on other machines; copy the exported C there, and build it")
     opened = bundle.read(path) if path.is_dir() else None
-    lacking = []
+    lacking: list[tuple[str, ...]] = []
     for name in PACKAGES if runtime is None else [runtime]:
         try:
             found, _ = runtimes.form(opened or path, stage, name)
         except InputError:
             continue
         package, module = PACKAGES[name]
-        if not modules[module.partition(".")[0]]:
-            lacking.append(package)
+        needed = {package: module.partition(".")[0], **({"safetensors": "safetensors"} if found == "torch" else {})}
+        absent = tuple(distribution for distribution, module in needed.items() if not modules[module])
+        if absent:
+            lacking.append(absent)
         elif opened is None or found == "torch":
             return _Choice(path, found, name)
         else:
             return _Choice(opened.checked(opened.exported(found)), found, name)
-    wanted = list(dict.fromkeys(lacking))
-    raise InputError(f"{there.text}: {path} needs {' or '.join(wanted)} there, found none; {there.install(wanted[0])}")
+    wanted = " or ".join(dict.fromkeys(map(" and ".join, lacking)))
+    raise InputError(f"{there.text}: {path} needs {wanted} there, found none; {there.install(*lacking[0])}")
 
 
 @contextlib.contextmanager
