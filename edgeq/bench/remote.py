@@ -210,7 +210,8 @@ def _choose(there: Address, asked: Mapping[str, Any], modules: Mapping[str, bool
         raise InputError(f"{there.text}: C is not compiled on other machines; copy the exported C there, and build it")
     opened = bundle.read(path) if path.is_dir() else None
     lacking: list[tuple[str, ...]] = []
-    for name in PACKAGES if runtime is None else [runtime]:
+    usual = [name for name in PACKAGES if name not in runtimes.GPU_RUNTIMES]
+    for name in usual if runtime is None else [runtime]:
         try:
             found, _ = runtimes.form(opened or path, stage, name)
         except InputError:
