@@ -311,6 +311,11 @@ def test_matrices_come_once_with_float_before_int8() -> None:
         ("small float", "onnx in onnxruntime"), ("small INT8", "tflite-int8 in litert-reference"),
     ]  # fmt: skip
     assert matrices[0].worst[0] == (LABELS[2], "dog", 5)
+    equal = computer(runtime="litert")
+    equal["accuracy"] |= {"runtime": "litert", "log_loss": 0.4568}
+    built = page.build([*results, equal])
+    assert built.confusions[0].form == "onnx in onnxruntime, onnx in litert"
+    assert built.scores is not None and len(built.scores.groups[0][1]) == 3, "they differ in log loss"
 
 
 @pytest.mark.parametrize("classes", [10, 21, 50])
@@ -373,6 +378,9 @@ def test_warnings_and_machines_are_shown() -> None:
     assert built.warnings == (("cpu", "the machine was busy"),)
     busy = page.build([computer(), computer("large", warnings=[])])
     assert busy.warnings == (("small on cpu", "the machine was busy"),)
+    took = [f"other work took {part}% in 2 minutes" for part in (96, 89.5, 9)]
+    (several,) = page.build([computer("ab"[index % 2], warnings=[one]) for index, one in enumerate(took)]).warnings
+    assert several == ("cpu", "other work took 9 to 96% in 2 minutes")
     machines = {name: {key: cells.plain(text) for key, text in said} for name, said in built.machines}
     assert machines["stm"] == {
         "part": "STM32L496xG", "clock MHz": "80", "RAM": "328 kB", "source of memory": "data sheet",

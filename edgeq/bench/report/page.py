@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,8 @@ KINDS = {
 
 _ASKED = {"accuracy": "accuracy", "energy_mj": "energy", "co2_g": "CO₂"}
 """What a reader looks for, and is told where no result has it."""
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 _WORDS = {"mhz": "MHz", "ram": "RAM", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA"}
 """Words of a machine's description that are no common ones."""
@@ -91,18 +93,36 @@ def _listed(names: Sequence[str], what: str) -> str:
 
 
 def _warnings(entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
-    """Where and what: each warning once; a place alone where it is about all that ran there."""
+    """Where and what: those that differ in numbers alone once; a place alone where it is about all that ran there."""
+    texts: dict[str, list[str]] = {}
     about: dict[str, dict[str, list[str]]] = {}
     for entry in entries:
         for warning in once(map(str, entry.result.get("warnings") or ())):
-            about.setdefault(warning, {}).setdefault(entry.place, []).append(entry.model)
-    ran = Counter(entry.place for entry in entries)
-    for warning, places in about.items():
+            shape = _NUMBER.sub("#", warning)
+            texts.setdefault(shape, []).append(warning)
+            models = about.setdefault(shape, {}).setdefault(entry.place, [])
+            if entry.model not in models:
+                models.append(entry.model)
+    ran: dict[str, set[str]] = {}
+    for entry in entries:
+        ran.setdefault(entry.place, set()).add(entry.model)
+    for shape, places in about.items():
         where = (
-            place if len(models) == ran[place] else f"{', '.join(models)} on {place}"
+            place if len(models) == len(ran[place]) else f"{', '.join(models)} on {place}"
             for place, models in places.items()
         )
-        yield "; ".join(where), warning
+        yield "; ".join(where), _together(texts[shape])
+
+
+def _together(warnings: Sequence[str]) -> str:
+    """Warnings that differ in numbers alone as one, from the least number to the largest in each place."""
+    ranges = iter(zip(*map(_NUMBER.findall, warnings), strict=True))
+
+    def between(_: re.Match[str]) -> str:
+        found = sorted(next(ranges), key=float)
+        return found[0] if float(found[0]) == float(found[-1]) else f"{found[0]} to {found[-1]}"
+
+    return _NUMBER.sub(between, warnings[0])
 
 
 def _machines(

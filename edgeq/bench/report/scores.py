@@ -59,12 +59,15 @@ def table(entries: Iterable[Entry]) -> Table | None:
 
 
 def confusions(entries: Iterable[Entry]) -> Iterator[Confusion]:
-    """The matrix of each line of the table."""
+    """The matrix of each line of the table; where several of a model's are equal, one for all of them."""
+    found: dict[tuple[str, tuple[str, ...], tuple[tuple[int, ...], ...]], list[tuple[str, Cell]]] = {}
     for model, precision, forms, scores in scored(entries):
         counts = tuple(map(tuple, scores.get("confusion") or ()))
-        if not counts:
-            continue
         labels = tuple(map(str, scores.get("labels") or range(len(counts))))
+        accuracy = Cell(written(scores.get("accuracy"), cells.percent)[0], (), scores.get("kind"))
+        if counts:
+            found.setdefault((f"{model} {precision}".strip(), labels, counts), []).append((forms, accuracy))
+    for (model, labels, counts), alike in found.items():
         pairs = [
             (labels[row], labels[column], count)
             for row, line in enumerate(counts)
@@ -72,8 +75,7 @@ def confusions(entries: Iterable[Entry]) -> Iterator[Confusion]:
             if row != column and count
         ]
         worst = tuple(sorted(pairs, key=lambda pair: -pair[2])[:_CONFUSIONS])
-        accuracy = Cell(written(scores.get("accuracy"), cells.percent)[0], (), scores.get("kind"))
-        yield Confusion(f"{model} {precision}".strip(), forms, labels, counts, accuracy, worst)
+        yield Confusion(model, ", ".join(forms for forms, _ in alike), labels, counts, alike[0][1], worst)
 
 
 def scored(entries: Iterable[Entry]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
