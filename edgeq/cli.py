@@ -387,6 +387,9 @@ def verify_command(model: str, data: Path | None, as_json: bool) -> None:
 )
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), help="What it draws, where no meter tells.")
 @click.option("--country", metavar="CC", help="Whose grid turns energy into CO2, as in GB.")
+@click.option(
+    "--report", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write a report: .html, .md or .json."
+)
 @json_option
 def bench_command(
     models: tuple[str, ...],
@@ -404,6 +407,7 @@ def bench_command(
     meter: str,
     watts: float | None,
     country: str | None,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Measure what one inference of MODEL costs: latency, energy, memory, accuracy, and how each figure was come by.
@@ -411,7 +415,7 @@ def bench_command(
     MODEL is a zoo name, a bundle folder, or an .onnx or .tflite file. On this computer it is timed in a process of its
     own; as a microcontroller's its C runs simulated, layer by layer, with bands for latency and energy.
     """
-    from edgeq.bench import run
+    from edgeq.bench import report, run
     from edgeq.bench.computer import Settings
 
     if other == "":
@@ -419,6 +423,8 @@ def bench_command(
             raise click.UsageError("--compare needs a second model: edgeq bench MODEL --compare OTHER.")
         *models_left, other = models
         models = tuple(models_left)
+    if page is not None:
+        report.check(page)
     settings = Settings(
         stages=_names(stage),
         runtimes=_names(runtime),
@@ -433,6 +439,11 @@ def bench_command(
     )
     result = run.bench(models, target, settings, other=other, data=data, country=country)
     present(result.to_json(), "benchmarks", as_json)
+    if page is not None:
+        report.write([one.to_json() for one in result.results], page, run.verification(models))
+        click.echo(f"wrote {page}", err=True)
+    if result.interrupted:
+        raise KeyboardInterrupt
     if result.failures:
         raise CheckFailed("; ".join(result.failures))
 

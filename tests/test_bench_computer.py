@@ -222,3 +222,56 @@ def test_failures_beside_results_are_kept_for_the_end(monkeypatch: pytest.Monkey
     assert found.failures == ("the worker ended without a result",)
     with pytest.raises(CheckFailed, match="without a result"):
         run.bench("esc10-qnano", "cpu", replace(BRIEF, stages=("onnx",)))
+
+
+def test_a_report_is_refused_before_and_written_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Verified:
+        def to_json(self) -> dict[str, Any]:
+            return {"name": "esc10-qnano", "passed": True, "stages": []}
+
+    monkeypatch.setattr(run.verify, "verify", lambda opened: Verified())
+    arguments = "esc10-qnano", "--target", "cpu", "--runs", 3, "--seconds", 0.1, "--json"
+    code, out, err = edgeq_bench(capsys, *arguments, "--report", tmp_path / "report.pdf")
+    assert code == 2 and not out and ".html" in err
+    code, out, _ = edgeq_bench(capsys, *arguments, "--report", tmp_path / "report.json")
+    said = json.loads((tmp_path / "report.json").read_text())
+    assert code == 0 and said["results"] == [json.loads(out)] and said["verify"]["name"] == "esc10-qnano"
+    assert run.verification(["esc10-qnano", "esc10-qtiny"]) is None
+
+
+def test_what_was_finished_before_an_interruption_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, asked = local.run, []
+
+    def impatient(job: Mapping[str, Any], on_progress: Any) -> dict[str, Any]:
+        asked.append(job)
+        if len(asked) != 1:
+            raise KeyboardInterrupt
+        return start(job, on_progress)
+
+    monkeypatch.setattr(local, "run", impatient)
+    arguments = "esc10-qnano", "--target", "cpu", "--stage", "onnx,tflite", "--runs", 3, "--seconds", 0.1, "--json"
+    code, out, err = edgeq_bench(capsys, *arguments)
+    assert code == 130 and [one["stage"] for one in json.loads(out)] == ["onnx"] and "interrupted" in err
+    code, out, _ = edgeq_bench(capsys, *arguments)
+    assert code == 130 and not out
+
+
+def test_labels_that_the_model_lacks_are_told_before_the_work(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recordings, tmp_path / "data")
+    shutil.copytree(recordings / "dog", tmp_path / "data" / "wombat")
+    monkeypatch.setattr(local, "run", lambda *given: pytest.fail("was timed"))
+    with pytest.raises(InputError, match="label wombat not among those of esc10-qnano"):
+        run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path / "data")
+
+
+def test_a_recording_that_spoils_the_scores_leaves_the_times(recordings: Path, tmp_path: Path) -> None:
+    shutil.copytree(recordings, tmp_path / "data")
+    (tmp_path / "data" / "rain" / "0.wav").write_bytes(b"RIFF, but no more")
+    found = run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path / "data")
+    assert [one.accuracy for one in found.results] == [None] and "cannot be decoded" in found.failures[0]

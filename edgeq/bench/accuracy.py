@@ -70,7 +70,8 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
     decoded; where a runtime does not fit the model, or its scores are not finite.
     """
     corpus = corpora.open(data)
-    _check(opened, runtimes, corpus, Path(data))
+    check_labels(opened, corpus, data)
+    _check_shapes(opened, runtimes)
     scores: dict[str, list[np.ndarray]] = {stage: [] for stage in runtimes}
     targets: list[int] = []
     unreadable: list[str] = []
@@ -97,13 +98,17 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
     }
 
 
-def _check(opened: Bundle, runtimes: Mapping[str, Runtime], corpus: Corpus, data: Path) -> None:
+def check_labels(opened: Bundle, corpus: Corpus, data: Path | str) -> None:
+    """Raises InputError where the recordings of a folder have labels that a model lacks."""
     unknown = [label for label in corpus.labels if label not in opened.labels]
     if unknown:
         raise InputError(
             f"{data}: label{'s' * (len(unknown) > 1)} {_listed(unknown)} not among those of {opened.name} "
             f"({_listed(opened.labels)}); give recordings of those, or rename or leave out the others"
         )
+
+
+def _check_shapes(opened: Bundle, runtimes: Mapping[str, Runtime]) -> None:
     for stage, runtime in runtimes.items():
         found, expected = (runtime.input_shape, runtime.classes), (opened.frontend.input_shape, len(opened.labels))
         if found != expected:

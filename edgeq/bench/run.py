@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeq import corpora, machine
+from edgeq import corpora, machine, verify
 from edgeq import runtime as runtimes
+from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.windows import windows
 from edgeq.bench import accuracy, carbon, compare, computer, frontend, local, microcontroller, remote, subject
 from edgeq.bench.carbon import Intensity
@@ -21,10 +22,13 @@ from edgeq.bench.computer import Contender, Settings, Start
 from edgeq.bench.local import OnProgress
 from edgeq.bench.result import ESTIMATED, Band, Figure, Result, Value
 from edgeq.bench.subject import Subject
+from edgeq.bundle import Bundle
+from edgeq.corpora import Clip
 from edgeq.cortexm import project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.progress import progress
+from edgeq.runtime import Runtime
 
 _CPU, _GPU = "cpu", "gpu"
 _CLIPS = 8
@@ -36,15 +40,19 @@ _EXACT = "tflite-int8", "litert-reference"
 
 @dataclass(frozen=True)
 class Bench:
-    """What models cost on each target where they run, and why not on the others."""
+    """What models cost on each target where they run, and why not on the others.
+
+    interrupted: what was finished before is there.
+    """
 
     results: tuple[Result, ...]
     failures: tuple[str, ...]
+    interrupted: bool = False
 
     def to_json(self) -> Any:
         """One result, or a list of them where several were asked for."""
         values = [result.to_json() for result in self.results]
-        return values[0] if len(self.results) + len(self.failures) == 1 else values
+        return values[0] if len(self.results) + len(self.failures) + self.interrupted == 1 else values
 
 
 @dataclass(frozen=True)
@@ -79,25 +87,39 @@ def bench(
     given = [models] if isinstance(models, str | Path) else list(models)
     everyone = _told_apart([subject.open(model) for model in ([*given, other] if other is not None else given)])
     subjects, rival = everyone[: len(given)], everyone[-1] if other is not None else None
-    if data is not None:
-        _check_labelled(everyone)
+    clips = None if data is None else _labelled(everyone, Path(data))
     results: list[Result] = []
     failures: list[Exception] = []
-    with _inputs(everyone, data) as inputs:
-        for place in places:
-            for attempt in _attempts(place, subjects, rival, settings, inputs):
-                try:
-                    results += attempt()
-                except (CheckFailed, InputError) as failure:
-                    failures.append(failure)
+    interrupted = False
+    with _inputs(everyone, clips) as inputs:
+        for attempt in (one for place in places for one in _attempts(place, subjects, rival, settings, inputs)):
+            try:
+                results += attempt()
+            except (CheckFailed, InputError) as failure:
+                failures.append(failure)
+            except KeyboardInterrupt:
+                if not results:
+                    raise
+                interrupted = True
+                break
     if not results:
         raise failures[0] if len(failures) == 1 else CheckFailed("; ".join(map(str, failures)))
     results = _once(results)
-    if data is not None:
-        results = _scored(results, everyone, Path(data))
+    if data is not None and not interrupted:
+        try:
+            results = _scored(results, everyone, Path(data))
+        except InputError as failure:  # what was timed is not lost for a recording
+            failures.append(failure)
     if grid is not None:
         results = [replace(result, co2_g=_co2(result, grid)) for result in results]
-    return Bench(tuple(results), tuple(map(str, failures)))
+    return Bench(tuple(results), tuple(map(str, failures)), interrupted)
+
+
+def verification(models: Sequence[str | Path]) -> dict[str, Any] | None:
+    """What a report says of one model's stages: `edgeq verify` on its goldens; None of several, or of a file."""
+    found = {one.path: one.bundle for one in map(subject.open, models)}
+    (opened, *more) = found.values()
+    return None if more or opened is None else verify.verify(opened).to_json()
 
 
 def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
@@ -203,47 +225,69 @@ def _once(results: Sequence[Result]) -> list[Result]:
 def _scored(results: Sequence[Result], subjects: Sequence[Subject], data: Path) -> list[Result]:
     """With the accuracy of each stage in each runtime, all of a model's on the same recordings."""
     found: dict[tuple[str, str, str], Any] = {}
+    names: dict[tuple[str, str, str], str] = {}
     for one in subjects:
-        assert one.bundle is not None  # see _check_labelled
+        assert one.bundle is not None  # see _labelled
         forms = {_form(result) for result in results if result.model == one.name}
-        ready = {form: runtimes.open(one.bundle, *form) for form in sorted(forms)}
+        ready = {form: _ready(one.bundle, *form) for form in sorted(forms)}
         scores = accuracy.measure(one.bundle, {" in ".join(form): runtime for form, runtime in ready.items()}, data)
         found |= {(one.name, *form): scores[" in ".join(form)] for form in ready}
+        names |= {(one.name, *form): runtime.name for form, runtime in ready.items()}
     scored = []
     for result in results:
         score = found[(result.model, *_form(result))]
-        stage, runtime = _form(result)
-        said = {**score.to_json(), "stage": stage, "runtime": runtime}
+        stage, _ = form = _form(result)
+        said = {**score.to_json(), "stage": stage, "runtime": names[(result.model, *form)]}
         scored.append(replace(result, accuracy=said, warnings=(*result.warnings, *score.warnings)))
     return scored
+
+
+def _ready(opened: Bundle, stage: str, runtime: str) -> Runtime:
+    """A stage in the runtime that it was timed in, or where only another machine has that in the usual one."""
+    try:
+        return runtimes.open(opened, stage, runtime)
+    except InputError:
+        return runtimes.open(opened, stage)
 
 
 def _form(result: Result) -> tuple[str, str]:
     return _EXACT if result.target in targets.listed() else (result.stage, result.runtime)
 
 
-def _check_labelled(subjects: Sequence[Subject]) -> None:
+def _labelled(subjects: Sequence[Subject], data: Path) -> Sequence[Clip]:
+    """The recordings, which every model has to know how to name: told before the long work."""
+    corpus = corpora.open(data)
     for one in subjects:
         if one.bundle is None:
             raise InputError(f"{one.path}: --data needs its bundle's folder, which has labels and the front end")
+        accuracy.check_labels(one.bundle, corpus, data)
+    return corpus.clips
 
 
 @contextmanager
-def _inputs(subjects: Sequence[Subject], data: str | Path | None) -> Iterator[dict[Path, Path]]:
+def _inputs(subjects: Sequence[Subject], clips: Sequence[Clip] | None) -> Iterator[dict[Path, Path]]:
     """Files of windows to time models on, by the model's path; none without recordings."""
-    if data is None:
+    if clips is None:
         yield {}
         return
-    clips = corpora.open(data).clips
     chosen = [clips[index] for index in np.linspace(0, len(clips) - 1, min(_CLIPS, len(clips))).astype(int)]
     with tempfile.TemporaryDirectory() as folder:
         found = {}
         for number, one in enumerate(subjects):
             assert one.frontend is not None
-            first = [next(windows(clip.path, one.frontend)).features[:1] for clip in chosen]
-            found[one.path] = Path(folder) / f"{number}.npy"
-            np.save(found[one.path], np.concatenate(first))
+            first = [window for clip in chosen if (window := _first_window(clip, one.frontend)) is not None]
+            if first:
+                found[one.path] = Path(folder) / f"{number}.npy"
+                np.save(found[one.path], np.concatenate(first))
         yield found
+
+
+def _first_window(clip: Clip, spec: FrontendSpec) -> np.ndarray | None:
+    """None where the recording cannot be decoded: scoring says so."""
+    try:
+        return next(windows(clip.path, spec)).features[:1]
+    except InputError:
+        return None
 
 
 def _co2(result: Result, grid: Intensity) -> Value | Band | None:
