@@ -469,7 +469,7 @@ def test_the_suffix_is_the_form(tmp_path: Path) -> None:
         ("out.pdf", "expected a report's name to end in .html, .md, .json"),
         ("out", "expected a report's name to end in"),
         ("folder.html", "is a folder"),
-        ("file/out.md", "choose another place for the report"),
+        ("file/out.md", "file: is no folder; choose another place for the report"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(name: str, told: str, tmp_path: Path) -> None:
@@ -479,6 +479,15 @@ def test_what_cannot_be_written_is_one_line(name: str, told: str, tmp_path: Path
         report.write(MANY, tmp_path / name)
     line = str(refused.value)
     assert line.startswith(str(tmp_path / name)) and told in line and "\n" not in line
+
+
+def test_a_place_without_permission_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report.os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    with pytest.raises(InputError, match="no permission to write there; choose another place"):
+        report.check(tmp_path / "new" / "out.md")
+    report.check(tmp_path.parent / "out.md")
 
 
 def test_no_results_are_no_report(tmp_path: Path) -> None:

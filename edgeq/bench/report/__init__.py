@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,16 @@ def write(results: Sequence[Mapping[str, Any]], path: Path, verify: Mapping[str,
 def check(path: Path) -> None:
     """Refuse what cannot be a report's name: to be asked before a long measurement, not after.
 
-    Raises InputError where the suffix is none of SUFFIXES, a folder has that name, or what writes HTML is not
-    installed.
+    Raises InputError where the suffix is none of SUFFIXES, a folder has that name, nothing can be written there, or
+    what writes HTML is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a report's name to end in {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected a name for the report's file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "no permission to write there" if above.is_dir() else "is no folder"
+        raise InputError(f"{path}: {above}: {why}; choose another place for the report")
     if path.suffix.lower() == ".html":
         html.template()
