@@ -48,8 +48,10 @@ def emit(spec: FrontendSpec, quantization: Quantization, name: str) -> FrontendS
     """The C of a front end; the same bytes every time.
 
     quantization: of the model's input, one scale. name: the model's, made a C identifier.
-    Raises InputError where derivatives are "power-frequency", n_fft is no product of 2, 3 and 5, a window is longer
-    than a device can hold, or the mel filters are too narrow.
+    Codes are within one of NumPy's. With derivatives "power-frequency" and a floor like 1e-10, one in a million may not
+    be: what float32 loses in a difference of bins, the log magnifies.
+    Raises InputError where n_fft is no product of 2, 3 and 5, a window is longer than a device can hold, or the mel
+    filters are too narrow.
     """
     _check(spec, quantization)
     prefix = identifier(name)
@@ -67,11 +69,6 @@ def emit(spec: FrontendSpec, quantization: Quantization, name: str) -> FrontendS
 
 
 def _check(spec: FrontendSpec, quantization: Quantization) -> None:
-    if spec.derivatives == "power-frequency":
-        raise InputError(
-            "front end: derivatives 'power-frequency' have no C; train with derivatives 'time', or compute the "
-            "features on a larger computer"
-        )
     rest = spec.n_fft
     for factor in (2, 3, 5):
         while rest % factor == 0:
@@ -136,9 +133,11 @@ def _tables(spec: FrontendSpec, quantization: Quantization, prefix: str, radices
         "mean": ("float", np.array(spec.mean)),
         "gain": ("float", gain),
     }
-    if spec.components > 1:
+    if spec.derivatives == "time":
         kernels = [derivative_kernel(spec.derivative_width, order)[half:] for order in DERIVATIVE_ORDERS]
         tables["derivatives"] = ("float", np.concatenate(kernels))
+    elif spec.derivatives == "power-frequency":
+        tables["slope"] = ("float", derivative_kernel(spec.derivative_width, 1)[half:])
     return [
         array(ctype, f"{prefix}_{word}", values.astype(np.float32) if ctype == "float" else values)
         for word, (ctype, values) in tables.items()
@@ -154,7 +153,7 @@ def _pairs(spec: FrontendSpec) -> tuple[int, int]:
 def _memory(spec: FrontendSpec) -> list[tuple[str, str, int]]:
     """Type, declarator and bytes of each buffer."""
     work, row = spec.n_fft // 2 + 1, spec.window_frames + 2 * _half_width(spec)
-    logmel = spec.window_frames * spec.n_mels
+    logmel = spec.window_frames * spec.logmel_rows
     buffers = [
         ("int16_t", f"samples[{spec.n_fft + 1}]", 2 * (spec.n_fft + 1)),
         ("float", f"logmel[{logmel}]", 4 * logmel),
@@ -170,7 +169,8 @@ def _memory(spec: FrontendSpec) -> list[tuple[str, str, int]]:
 
 
 def _half_width(spec: FrontendSpec) -> int:
-    return spec.derivative_width // 2 if spec.components > 1 else 0
+    """Frames that a derivative over time looks at on each side."""
+    return spec.derivative_width // 2 if spec.derivatives == "time" else 0
 
 
 def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: int) -> str:
@@ -276,7 +276,7 @@ def _source(
         for radix, span in zip(radices, _spans(radices), strict=True)
     )
     first, pairs = _pairs(spec)
-    has_derivatives = spec.components > 1
+    of_bins = spec.derivatives == "power-frequency"
     values: dict[str, bool | int | float | str] = {
         "n_fft": spec.n_fft,
         "win_length": spec.win_length,
@@ -289,9 +289,11 @@ def _source(
         "frames": spec.window_frames,
         "hop_frames": spec.window_hop_frames,
         "components": spec.components,
+        "rows": spec.logmel_rows,
         "floor": spec.floor,
         "log_factor": 10 / math.log(10) if spec.log == "db" else 1.0,
         "half_width": _half_width(spec),
+        "half_bins": spec.derivative_width // 2 if of_bins else 0,
         "is_gated": spec.gate is not None,
         "gate": spec.gate or 0.0,
         "zero_point": int(quantization.zero_point[0]),
@@ -302,7 +304,8 @@ def _source(
         "transform": f"{prefix}_transform",
         "filters": f"{prefix}_filters",
         "filter_weights": f"{prefix}_filter_weights",
-        "derivatives": f"{prefix}_derivatives" if has_derivatives else "NULL",
+        "derivatives": f"{prefix}_derivatives" if spec.derivatives == "time" else "NULL",
+        "slope": f"{prefix}_slope" if of_bins else "NULL",
         "mean": f"{prefix}_mean",
         "gain": f"{prefix}_gain",
         "state": f"&{prefix}_state",

@@ -24,8 +24,10 @@ typedef struct {
   int n_fft, win_length, hop_length, least_samples, window_samples;
   bool centred, magnitude, floor_is_added;
   int n_mels, frames, hop_frames, components;
+  int rows;              /* of a frame: n_mels of log-mel, and those of each component that derives over bins */
   float floor, log_factor;
   int half_width;        /* frames that a derivative looks at on each side */
+  int half_bins;         /* bins, where derivatives go over these */
   bool is_gated;
   float gate;
   int zero_point;
@@ -36,13 +38,14 @@ typedef struct {
   const uint16_t *filters;       /* of each mel: first bin, number of bins */
   const float *filter_weights; /* of one filter after the other */
   const float *derivatives;    /* three times half_width + 1 weights, of the middle and those behind it */
+  const float *slope;          /* half_bins + 1 weights of a first derivative */
   const float *mean, *gain;    /* one a component; gain: codes a unit */
   edgeq_frontend_state *state;
   int16_t *samples;    /* n_fft + 1 */
   int16_t *head;       /* window_samples, where a short recording is repeated, else none */
   edgeq_complex *work; /* n_fft / 2 + 1 */
   float *row;          /* the same memory: frames + 2 half_width */
-  float *logmel;       /* frames of n_mels */
+  float *logmel;       /* frames of rows */
 } edgeq_frontend;
 
 EDGEQ_INLINE void edgeq_frontend_start(const edgeq_frontend *f)
@@ -109,16 +112,32 @@ static EDGEQ_NOINLINE void edgeq_frontend_load(const edgeq_frontend *f)
   }
 }
 
-static EDGEQ_NOINLINE void edgeq_frontend_mels(const edgeq_frontend *f, float *logmel)
+/* bins: one every other number, as the real or the imaginary parts of complex ones lie. */
+static EDGEQ_NOINLINE void edgeq_frontend_mels(const edgeq_frontend *f, const float *bins, float *logmel)
 {
   const float *weights = f->filter_weights;
   for (int mel = 0; mel < f->n_mels; mel++) {
-    const edgeq_complex *bin = f->work + f->filters[2 * mel];
+    const float *bin = bins + 2 * f->filters[2 * mel];
     float sum = 0.0f;
-    for (const edgeq_complex *const end = bin + f->filters[2 * mel + 1]; bin < end; bin++) {
-      sum += bin->re * *weights++;
+    for (const float *const end = bin + 2 * f->filters[2 * mel + 1]; bin < end; bin += 2) {
+      sum += *bin * *weights++;
     }
-    logmel[mel] = edgeq_log(f->floor_is_added ? sum + f->floor : sum > f->floor ? sum : f->floor) * f->log_factor;
+    const float lifted = sum > 0.0f ? sum : 0.0f;
+    logmel[mel] = edgeq_log(f->floor_is_added ? lifted + f->floor : sum > f->floor ? sum : f->floor) * f->log_factor;
+  }
+}
+
+/* The first derivative over bins, edges replicated; both lie as in edgeq_frontend_mels. */
+static EDGEQ_NOINLINE void edgeq_frontend_over_bins(const edgeq_frontend *f, const float *from, float *to)
+{
+  const int last = f->n_fft / 2;
+  for (int bin = 0; bin <= last; bin++) {
+    float sum = 0.0f;
+    for (int k = 1; k <= f->half_bins; k++) {
+      const int behind = bin + k < last ? bin + k : last, before = bin > k ? bin - k : 0;
+      sum += (from[2 * behind] - from[2 * before]) * f->slope[k];
+    }
+    to[2 * bin] = sum;
   }
 }
 
@@ -128,7 +147,15 @@ static inline void edgeq_frontend_frame(const edgeq_frontend *f)
   edgeq_frontend_state *const state = f->state;
   edgeq_frontend_load(f);
   f->transform(f->work);
-  edgeq_frontend_mels(f, f->logmel + state->slot * f->n_mels);
+  float *logmel = f->logmel + state->slot * f->rows, *bins = (float *)f->work, *derived = bins + 1;
+  edgeq_frontend_mels(f, bins, logmel);
+  for (int row = f->n_mels; row < f->rows; row += f->n_mels) {
+    float *const next = derived;
+    edgeq_frontend_over_bins(f, bins, next);
+    edgeq_frontend_mels(f, next, logmel + row);
+    derived = bins;
+    bins = next;
+  }
   state->advance += f->hop_length;
   const int unused = edgeq_frontend_begin(f) - 1;
   if (unused > 0) {
@@ -205,12 +232,12 @@ static inline bool edgeq_frontend_finish(const edgeq_frontend *f)
   return true;
 }
 
-/* One mel's frames of the window, from the oldest to the newest, edges replicated. Returns the largest. */
-EDGEQ_INLINE float edgeq_frontend_row(const edgeq_frontend *f, int mel)
+/* One row's frames of the window, from the oldest to the newest, edges replicated. Returns the largest. */
+EDGEQ_INLINE float edgeq_frontend_row(const edgeq_frontend *f, int index_in_frame)
 {
   float *row = f->row;
-  const float *const end = f->logmel + f->frames * f->n_mels;
-  const float *value = f->logmel + f->state->slot * f->n_mels + mel;
+  const float *const end = f->logmel + f->frames * f->rows;
+  const float *value = f->logmel + f->state->slot * f->rows + index_in_frame;
   float largest = *value;
   for (int index = 0; index < f->half_width; index++) {
     *row++ = *value;
@@ -218,8 +245,8 @@ EDGEQ_INLINE float edgeq_frontend_row(const edgeq_frontend *f, int mel)
   for (int frame = 0; frame < f->frames; frame++) {
     *row++ = *value;
     largest = *value > largest ? *value : largest;
-    value += f->n_mels;
-    value = value >= end ? value - f->frames * f->n_mels : value;
+    value += f->rows;
+    value = value >= end ? value - f->frames * f->rows : value;
   }
   for (int index = 0; index < f->half_width; index++, row++) {
     *row = row[-1];
@@ -233,32 +260,56 @@ EDGEQ_INLINE int8_t edgeq_frontend_code(const edgeq_frontend *f, float value, in
   return (int8_t)(edgeq_round(steps, -128 - f->zero_point, 127 - f->zero_point) + f->zero_point);
 }
 
-/* Codes of the window that is ready: mels x frames x components, the last axis fastest. */
-static inline bool edgeq_frontend_window(const edgeq_frontend *f, int8_t *codes)
+/* Codes of one mel of which f->row holds the frames: each with its derivatives over time, where there are any. */
+EDGEQ_INLINE void edgeq_frontend_over_time(const edgeq_frontend *f, int8_t *codes)
 {
   const float *const first = f->derivatives, *const second = first + f->half_width + 1;
   const float *const third = second + f->half_width + 1;
+  for (int frame = 0; frame < f->frames; frame++) {
+    const float *const middle = f->row + f->half_width + frame;
+    *codes++ = edgeq_frontend_code(f, middle[0], 0);
+    if (f->components > 1) {
+      /* The weights of odd orders are antisymmetric, those of even ones symmetric. */
+      float slope = 0.0f, bend = middle[0] * second[0], jerk = 0.0f;
+      for (int k = 1; k <= f->half_width; k++) {
+        const float odd = middle[k] - middle[-k], even = middle[k] + middle[-k];
+        slope += odd * first[k];
+        bend += even * second[k];
+        jerk += odd * third[k];
+      }
+      *codes++ = edgeq_frontend_code(f, slope, 1);
+      *codes++ = edgeq_frontend_code(f, bend, 2);
+      *codes++ = edgeq_frontend_code(f, jerk, 3);
+    }
+  }
+}
+
+/* Codes of one mel: f->row holds the frames of its log-mel, those of its derivatives over bins are rows of their own. */
+EDGEQ_INLINE void edgeq_frontend_by_rows(const edgeq_frontend *f, int mel, int8_t *codes)
+{
+  for (int component = 0; component < f->components; component++) {
+    if (component > 0) {
+      edgeq_frontend_row(f, component * f->n_mels + mel);
+    }
+    for (int frame = 0; frame < f->frames; frame++) {
+      codes[frame * f->components + component] = edgeq_frontend_code(f, f->row[frame], component);
+    }
+  }
+}
+
+/* Codes of the window that is ready: mels x frames x components, the last axis fastest. */
+static inline bool edgeq_frontend_window(const edgeq_frontend *f, int8_t *codes)
+{
   float loudest = 0.0f;
   for (int mel = 0; mel < f->n_mels; mel++) {
     const float largest = edgeq_frontend_row(f, mel);
     loudest = mel == 0 || largest > loudest ? largest : loudest;
-    for (int frame = 0; frame < f->frames; frame++) {
-      const float *const middle = f->row + f->half_width + frame;
-      *codes++ = edgeq_frontend_code(f, middle[0], 0);
-      if (f->components > 1) {
-        /* The weights of odd orders are antisymmetric, those of even ones symmetric. */
-        float slope = 0.0f, bend = middle[0] * second[0], jerk = 0.0f;
-        for (int k = 1; k <= f->half_width; k++) {
-          const float odd = middle[k] - middle[-k], even = middle[k] + middle[-k];
-          slope += odd * first[k];
-          bend += even * second[k];
-          jerk += odd * third[k];
-        }
-        *codes++ = edgeq_frontend_code(f, slope, 1);
-        *codes++ = edgeq_frontend_code(f, bend, 2);
-        *codes++ = edgeq_frontend_code(f, jerk, 3);
-      }
+    if (f->rows > f->n_mels) {
+      edgeq_frontend_by_rows(f, mel, codes);
+    } else {
+      edgeq_frontend_over_time(f, codes);
     }
+    codes += f->frames * f->components;
   }
   return f->is_gated && loudest < f->gate;
 }
