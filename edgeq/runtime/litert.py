@@ -78,6 +78,8 @@ class TFLiteRuntime:
         windows = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
         if self.int8:
             windows = quantize(self._taken, windows)
+        if len(windows) == 1:
+            return self._run(windows)[None]
         outputs = np.zeros((len(windows), self.classes), np.float32)
         for index in range(len(windows)):
             outputs[index] = self._run(windows[index : index + 1])

@@ -90,16 +90,15 @@ class OnnxRuntime:
         check_features(features, self.input_shape)
         if not len(features):
             return np.zeros((0, self.classes), np.float32)
+        if len(features) == 1:
+            return self._run(features)
         whole = self.name != "onnxruntime" and self._batches  # a GPU's memory is another matter
-        pieces = (
-            [features]
-            if whole
-            else batches(features)
-            if self._batches
-            else (features[i : i + 1] for i in range(len(features)))
-        )
+        pieces = [features] if whole else batches(features) if self._batches else np.split(features, len(features))
+        return np.concatenate([self._run(piece) for piece in pieces])
+
+    def _run(self, features: np.ndarray) -> np.ndarray:
         try:
-            rows = [self._session.run(None, {self._input: piece})[0] for piece in pieces]
+            output: np.ndarray = self._session.run(None, {self._input: features})[0]
         except Exception as error:  # as above
             raise unreadable(self._where, self.name, error) from error
-        return np.concatenate(rows).astype(np.float32, copy=False)
+        return output.astype(np.float32, copy=False)
