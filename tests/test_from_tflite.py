@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeq.cortexm.emit import emit
 from edgeq.errors import InputError
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import from_tflite, ir, reference
@@ -294,6 +295,7 @@ def test_seeded_damage_is_refused_or_still_makes_sense(seed: int) -> None:
             assert "\n" not in str(error) and str(error).startswith("TFLite bytes: ")
         else:
             to_tflite(graph)
+            emit(graph, "damaged")
     assert refused > 5
 
 
