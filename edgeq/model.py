@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from edgeq.classify import Classification
 from edgeq.runtime import Runtime
 
 if TYPE_CHECKING:
+    from edgeq.bench.run import Bench
     from edgeq.export.run import Exported
     from edgeq.verify import Report
 
@@ -71,6 +72,15 @@ class Model:
             c=c,
             board=board,
         )
+
+    def bench(self, target: str, **options: Any) -> Bench:
+        """Measure what an inference costs on targets, with commas, as in "cpu,stm32l496"; options as `bench.run.bench`.
+
+        Raises as that does; microcontrollers need the extra `cortexm`.
+        """
+        from edgeq.bench import run
+
+        return run.bench(self.bundle.folder, target, **options)
 
     def verify(self, data: str | Path | None = None) -> Report:
         """Hold every exported stage to the network as it was trained, on goldens and on recordings in `data`."""

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 import edgeq
-from edgeq import cli, zoo
+from edgeq import cli, corpora, zoo
 from edgeq.bench import carbon, computer, local, run, subject
 from edgeq.bench.computer import Contender, Settings
 from edgeq.bench.energy import Reading
@@ -275,3 +275,18 @@ def test_a_recording_that_spoils_the_scores_leaves_the_times(recordings: Path, t
     (tmp_path / "data" / "rain" / "0.wav").write_bytes(b"RIFF, but no more")
     found = run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path / "data")
     assert [one.accuracy for one in found.results] == [None] and "cannot be decoded" in found.failures[0]
+
+
+def test_a_loaded_model_is_benched_in_python() -> None:
+    (one,) = edgeq.load("esc10-qnano").bench("cpu", settings=BRIEF).results
+    assert (one.model, one.target, one.kind) == ("esc10-qnano", "cpu", "measured")
+
+
+def test_a_recording_whose_first_samples_hold_no_window_is_timed_on_all_the_same(tmp_path: Path) -> None:
+    """What is decoded first of one second is less than a window of one second."""
+    (tmp_path / "dog").mkdir()
+    soundfile.write(tmp_path / "dog" / "0.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    spec = zoo.find("esc10-qtiny").frontend
+    (clip,) = corpora.open(tmp_path).clips
+    window = run._first_window(clip, spec)
+    assert window is not None and window.shape == (1, *spec.input_shape)
