@@ -283,9 +283,9 @@ def _inputs(subjects: Sequence[Subject], clips: Sequence[Clip] | None) -> Iterat
 
 
 def _first_window(clip: Clip, spec: FrontendSpec) -> np.ndarray | None:
-    """None where the recording cannot be decoded: scoring says so."""
+    """None where the recording cannot be decoded: scoring says so. The first of its batches may be empty."""
     try:
-        return next(windows(clip.path, spec)).features[:1]
+        return next((batch.features[:1] for batch in windows(clip.path, spec) if len(batch.features)), None)
     except InputError:
         return None
 
