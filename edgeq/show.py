@@ -167,6 +167,8 @@ def benchmarks(result: Value | Sequence[Value]) -> None:
     if computers:
         _times_of_computers(console, computers)
         _costs_of_computers(console, computers)
+        if any("energy_mj" in one for one in computers):
+            _energy_of_computers(console, computers)
     if boards:
         _costs_of_boards(console, boards)
     _scores(console, results)
@@ -221,21 +223,16 @@ def _times_of_computers(console: Console, results: Sequence[Value]) -> None:
 
 
 def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
-    draws, emits = (any(key in one for one in results) for key in ("energy_mj", "co2_g"))
-    columns = [">MACs", ">file", ">load\nms", ">memory", *([">energy\nmJ"] if draws else [])]
-    columns += [">CO2, g\na million"] if emits else []
-    table = _table("on", *columns, title=_title(results, "what it needs"))
+    table = _table("on", ">MACs", ">file", ">load\nms", ">memory", title=_title(results, "what it needs"))
     marks = _marks(console)
 
     def rows(one: Value) -> list[list[str]]:
-        load, memory, energy, co2 = (one.get(key) for key in ("load_ms", "memory_bytes", "energy_mj", "co2_g"))
+        load, memory = one.get("load_ms"), one.get("memory_bytes")
         cells = [
             "" if one.get("macs") is None else _millions(one["macs"]),
             _bytes(one.get("file_bytes")),
             "" if load is None else _digits(load["value"], marks[load["kind"]]),
             "" if memory is None else f"{marks[memory['kind']]} {memory['value'] / 1e6:,.1f} MB",
-            *(["" if energy is None else _digits(energy["value"], marks[energy["kind"]])] if draws else []),
-            *(["" if co2 is None else _digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []),
         ]
         return [[_where(one), *cells]]
 
@@ -243,8 +240,26 @@ def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
     console.print(table)
 
 
+def _energy_of_computers(console: Console, results: Sequence[Value]) -> None:
+    emits = any("co2_g" in one for one in results)
+    columns = [">energy\nmJ", *([">CO2, g\na million"] if emits else [])]
+    table = _table("on", *columns, title=_title(results, "energy of one window"))
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        energy, co2 = one.get("energy_mj"), one.get("co2_g")
+        cells = ["" if energy is None else _digits(energy["value"], marks[energy["kind"]])]
+        cells += ["" if co2 is None else _digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []
+        return [[_where(one), *cells]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+
+
 def _costs_of_boards(console: Console, results: Sequence[Value]) -> None:
-    table = _table("target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM", title=_title(results, "simulated"))
+    table = _table(
+        "target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM", title=_title(results, "one window, simulated")
+    )
     marks = _marks(console)
 
     def rows(one: Value) -> list[list[str]]:
@@ -254,7 +269,7 @@ def _costs_of_boards(console: Console, results: Sequence[Value]) -> None:
                 one["target"],
                 f"{marks[latency['kind']]} {_band(latency)}",
                 f"{marks[energy['kind']]} {_band(energy, digits=2)}",
-                _short(one["cycles"]),
+                _millions(one["cycles"]),
                 "" if each is None else f"{each:.2f}",
                 _bytes(one["flash_bytes"]),
                 _bytes(one["ram_bytes"]),
@@ -263,7 +278,7 @@ def _costs_of_boards(console: Console, results: Sequence[Value]) -> None:
         if front := one.get("frontend"):
             sizes = _bytes(front["flash_bytes"]), _bytes(front["ram_bytes"])
             latency = f"{marks[front['latency_ms']['kind']]} {_band(front['latency_ms'])}"
-            found.append(["  front end", latency, "", _short(front["cycles"]), "", *sizes])
+            found.append(["  front end", latency, "", _millions(front["cycles"]), "", *sizes])
         return found
 
     _by_model(table, results, rows)
