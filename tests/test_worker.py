@@ -126,12 +126,14 @@ def test_a_worker_that_dies_is_a_failed_check_with_its_last_words(tmp_path: Path
             process = subprocess.Popen(
                 [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
             )
-            return local.converse(process, job(), errors, "the worker on pi", None)
+            return local.converse(process, job(), errors)
 
-    with pytest.raises(CheckFailed, match=r"the worker on pi ended without a result \(exit code 3\): no numpy"):
+    with pytest.raises(CheckFailed, match=r"the worker ended without a result \(exit code 3\): no numpy"):
         conversation("import sys; print('so', file=sys.stderr); print('no numpy', file=sys.stderr); sys.exit(3)")
     with pytest.raises(CheckFailed, match=r"exit code -9\): out of memory\?"):
         conversation("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)")
+    with pytest.raises(CheckFailed, match=r"exit code -9\): out of memory\?"):  # within a line
+        conversation("import os, sys; sys.stdin.readline(); os.write(1, b'{\"resu'); os.kill(os.getpid(), 9)")
 
 
 def test_stdout_is_the_protocol_alone_and_torch_stays_out() -> None:

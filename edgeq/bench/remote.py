@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from edgeq import bundle
 from edgeq import runtime as runtimes
-from edgeq.bench import remote_end
+from edgeq.bench import local, remote_end
 from edgeq.bench.local import OnProgress
 from edgeq.bench.worker import PACKAGES, Job
 from edgeq.errors import CheckFailed, InputError
@@ -325,22 +325,16 @@ def _pieces(file: Path | bytes, size: int) -> Iterator[bytes]:
 def _listen(there: Address, process: subprocess.Popen[bytes], on_progress: OnProgress | None = None) -> dict[str, Any]:
     """The result, once it comes."""
     assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            break  # the connection was lost within the line
-        if "error" in said:
-            raise InputError(f"{there.text}: {said['error']}")
-        if "ended" in said:
-            last = said["last"] or "out of memory?"
-            raise CheckFailed(f"{there.text}: the worker ended without a result (exit code {said['ended']}): {last}")
-        if "result" in said:
-            found: dict[str, Any] = said["result"]
-            return found
-        if on_progress is not None:
-            on_progress(*said["progress"])
-    raise _Lost(_AMID)
+    said = local.last(process.stdout, on_progress)
+    if "error" in said:
+        raise InputError(f"{there.text}: {said['error']}")
+    if "ended" in said:
+        last = said["last"] or "out of memory?"
+        raise CheckFailed(f"{there.text}: the worker ended without a result (exit code {said['ended']}): {last}")
+    if "result" not in said:
+        raise _Lost(_AMID)
+    found: dict[str, Any] = said["result"]
+    return found
 
 
 def _reason(there: Address, process: subprocess.Popen[bytes], errors: IO[bytes], when: str) -> str:
