@@ -27,8 +27,8 @@ class Rule:
     windows in a row, and ends where it falls below `off` (`off` <= `on`). After that the label begins no event in the
     next `cooldown` windows. Where several labels could begin at one window, the one of the highest score does, the
     first of equals; the others may at the next. `background`: labels that never are events. `unknown`: below this score
-    of the best label, no label is given for what is heard; events do not depend on it. `hop_seconds`: from window to
-    window, for which the counts are meant.
+    of the best label, no label is given for what is heard; events do not depend on it. Windows come on the front end's
+    hop, `window_hop_seconds`.
     Raises InputError where a field is out of range.
     """
 
@@ -37,7 +37,6 @@ class Rule:
     smoothing: int = 3
     patience: int = 2
     cooldown: int = 4
-    hop_seconds: float = 0.25
     unknown: float | None = None
     background: tuple[str, ...] = ()
 
@@ -52,8 +51,6 @@ class Rule:
                 raise InputError(
                     f"rule for events: {name} is {value!r}: expected {least} to {MOST_WINDOWS} windows, a whole number"
                 )
-        if not (_is_number(self.hop_seconds) and self.hop_seconds > 0):
-            raise InputError(f"rule for events: hop_seconds is {self.hop_seconds!r}: expected above 0")
         if self.unknown is not None and not (_is_number(self.unknown) and 0 <= self.unknown <= 1):
             raise InputError(f"rule for events: unknown is {self.unknown!r}: expected 0 to 1, or none")
         if not isinstance(self.background, tuple) or not all(isinstance(label, str) for label in self.background):

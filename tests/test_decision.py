@@ -179,6 +179,10 @@ def test_a_broken_window_is_refused():
         Detector(replace(PLAIN, background=("miaow",)), LABELS)
 
 
+def test_another_network_does_not_take_over_thresholds():
+    assert DecisionRule(events=PLAIN).without_events() == DecisionRule()
+
+
 @given(RULES, st.none() | SHARES)
 def test_a_fitted_rule_survives_json(rule, unknown):
     whole = DecisionRule(events=replace(rule, unknown=unknown))
@@ -195,7 +199,6 @@ def test_a_fitted_rule_survives_json(rule, unknown):
         ({"smoothing": 0}, "smoothing is 0"),
         ({"patience": True}, "patience is True"),
         ({"cooldown": 1.5}, "cooldown is 1.5"),
-        ({"hop_seconds": 0}, "hop_seconds is 0"),
         ({"unknown": 2}, "unknown is 2"),
         ({"background": "bark"}, "found"),
         ({"background": [3]}, "background is"),
