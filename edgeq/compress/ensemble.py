@@ -61,7 +61,7 @@ def _check_alike(first: Bundle, other: Bundle) -> None:
     one, two = first.architecture.output, other.architecture.output
     if one != two:
         raise InputError(f"{who}: output {one} and {two}: expected one for all members")
-    if first.decision != other.decision:
+    if first.decision.kind != other.decision.kind:
         raise InputError(f"{who}: decision {first.decision.kind} and {other.decision.kind}: expected one for all")
     for field in fields(FrontendSpec):
         one, two = (getattr(opened.frontend, field.name) for opened in (first, other))

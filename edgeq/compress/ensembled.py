@@ -149,7 +149,7 @@ def _write(
         weights=arrays.weights(made.network),
         ranges=ranges[0],
         goldens=_goldens(made, members),
-        decision=members[0].decision,
+        decision=members[0].decision.without_events(),
         provenance={
             "members": [{**_identity(member), "provenance": dict(member.provenance)} for member in members],
             **({"shared": shared} if shared else {}),

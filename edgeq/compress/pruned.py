@@ -161,7 +161,7 @@ def _as_it_is(made: _Made) -> Bundle:
         weights=arrays.weights(made.network),
         ranges=ranges,
         goldens=answers,
-        decision=source.decision,
+        decision=source.decision.without_events(),
         provenance={**made.told, "ranges": "synthetic sounds", "edgeq": version("edgeq")},
         licence=source.licence,
         metrics=totals(architecture, source.frontend),
@@ -181,7 +181,14 @@ def _fine_tuned(made: _Made, corpus: Corpus, config: FitConfig, seed: int, threa
         **result.provenance(corpus, config, seed, threads),
     }
     written, _ = result.write(
-        made.destination, made.name, trained, corpus, heard, provenance, source.licence, decision=source.decision
+        made.destination,
+        made.name,
+        trained,
+        corpus,
+        heard,
+        provenance,
+        source.licence,
+        decision=source.decision.without_events(),
     )
     checkpoint.unlink(missing_ok=True)
     return written
