@@ -132,7 +132,7 @@ def test_power_is_sampled_in_between(driver: Driver) -> None:
 
 def test_a_gpu_that_tells_nothing_is_refused(driver: Driver) -> None:
     driver.status(energy=NOT_SUPPORTED, power=NOT_SUPPORTED)
-    with pytest.raises(InputError, match="GPU 0, Fake 0 tells neither energy nor power; state the power"):
+    with pytest.raises(InputError, match="GPU 0, Fake 0 tells neither energy nor power; state the power with --watts"):
         energy.meter("nvml")
 
 

@@ -19,7 +19,8 @@ A result:
     models      for each {"runtime", "stage", "version", "input_shape", "classes", "int8", "load_ms",
                 "memory_bytes" or null, "nanoseconds": [one a timed call, in order], "per_turn": calls of a turn,
                 "warm_up": calls before, "frontend_nanoseconds": [one a window] or null, "window_hop_seconds" or null,
-                "energy": {"joules", "seconds", "source", "measured"} of one window, or null}
+                "energy": {"joules", "seconds", "source", "measured"} of one window, or null; joules: null where the
+                sensor could not tell, or may not be read: source then says why}
     machine     what `machine.describe` says
     conditions  {"before", "after"}: what `machine.conditions` says around the timed calls
 """
@@ -191,7 +192,7 @@ class _Model:
     def energy(self, meter: Meter | None, job: Job) -> dict[str, Any] | None:
         """Joules of one window, above what the machine draws when idle, where there is a meter."""
         if meter is None:
-            return None
+            return _closed(self.on_gpu) if job["energy"] == "auto" else None
         from edgeq.bench import energy
 
         def run() -> int:
@@ -239,6 +240,14 @@ def _meter(name: str | None, gpu: bool) -> Meter | None:
     from edgeq.bench import energy
 
     return energy.meter(None if name == "auto" else name, "gpu" if gpu else "cpu")
+
+
+def _closed(gpu: bool) -> dict[str, Any] | None:
+    """Of a sensor that may not be read: the command that opens it, in the place of a reading."""
+    from edgeq.bench import energy
+
+    told = energy.closed("gpu" if gpu else "cpu")
+    return None if told is None else {"joules": None, "seconds": 0.0, "source": told, "measured": True}
 
 
 def _per_turn(usual: Sequence[float]) -> int:

@@ -43,7 +43,7 @@ def meter(options: str = "") -> Counter | Power:
         return Counter(name, called, pynvml, handle)
     if _tells(pynvml, lambda: pynvml.nvmlDeviceGetPowerUsage(handle)):
         return Power(name, called, pynvml, handle)
-    raise InputError(f"NVML: {called} tells neither energy nor power; state the power instead")
+    raise InputError(f"NVML: {called} tells neither energy nor power; state the power with --watts")
 
 
 class Counter:

@@ -36,7 +36,8 @@ def meter(options: str = "", folder: Path | None = None) -> Rapl:
     if not packages:
         raise InputError(
             f"RAPL: {folder} has no processor package: expected Linux on an Intel or AMD processor, and neither a "
-            "virtual machine nor a container; there run: sudo modprobe intel_rapl_msr; elsewhere state the power"
+            "virtual machine nor a container; there run: sudo modprobe intel_rapl_msr; elsewhere state the power with "
+            "--watts"
         )
     ready = Rapl(packages)
     ready.check()
@@ -74,7 +75,8 @@ class Rapl:
             if time.monotonic() > end:
                 raise InputError(
                     f"{self.source}: {self._packages[0].counter} stands still at {first[0]} microjoules: expected a "
-                    "counter that moves; a virtual machine may not have one: measure outside it, or state the power"
+                    "counter that moves; a virtual machine may not have one: measure outside it, or state the power "
+                    "with --watts"
                 )
             time.sleep(0.01)
 
