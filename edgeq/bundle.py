@@ -261,9 +261,11 @@ def copy(
     exports: Mapping[str, Content],
     ranges: Ranges | None = None,
     lowering: bytes | None = None,
+    decision: DecisionRule | None = None,
     gate: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
-    """Write the same model with these exports, and other ranges where they are given; the rest is as in `write`."""
+    """Write the same model with these exports, and other ranges and another rule where they are given; the rest is as
+    in `write`."""
     if ranges is None and RANGES in bundle.files:
         ranges = bundle.ranges()
     return write(
@@ -275,7 +277,7 @@ def copy(
         weights=bundle.weights(),
         ranges=ranges,
         goldens=bundle.goldens() if GOLDENS in bundle.files else None,
-        decision=bundle.decision,
+        decision=decision or bundle.decision,
         provenance=bundle.provenance,
         licence=bundle.licence,
         metrics=bundle.metrics,

@@ -62,10 +62,28 @@ def classify(
     """
     if top < 1:
         raise InputError(f"top {top}: expected at least 1")
-    about, ready = _opened(model, runtime, int8)
+    about, ready = prepare(model, runtime, int8)
     for path in paths:
         decode.info(path)
     return [recording(about, ready, path, top) for path in paths]
+
+
+def prepare(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tuple[Bundle | Embedded, Runtime]:
+    """What a model says about itself, and a runtime that has it ready; arguments as `classify` takes them.
+
+    Raises InputError where the model is none, or its parts do not fit each other.
+    """
+    if not isinstance(model, Bundle) and Path(model).suffix in (".onnx", ".tflite") and Path(model).is_file():
+        if int8:
+            raise InputError(f"{model}: --int8 chooses among a bundle's files, and this is one file; leave it out")
+        ready = runtimes.open(model, runtime=runtime)
+        about = embedded.read(ready.metadata, model)
+        if len(about.labels) != ready.classes or about.frontend.input_shape != ready.input_shape:
+            raise InputError(f"{model}: its metadata does not fit its network; export it again")
+        return about, ready
+    opened = model if isinstance(model, Bundle) else zoo.find(model)
+    stage = runtimes.choose_stage(opened, runtime, int8)
+    return opened, runtimes.open(opened, stage=stage, runtime=runtime)
 
 
 def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: int = 3) -> Classification:
@@ -85,17 +103,3 @@ def recording(about: Bundle | Embedded, ready: Runtime, path: Path | str, top: i
     best = np.argsort(-scores, kind="stable")[:top]
     labels = tuple(Score(about.labels[index], float(scores[index])) for index in best)
     return Classification(str(path), samples / about.frontend.sample_rate, labels, clip.silent)
-
-
-def _opened(model: Bundle | str | Path, runtime: str | None, int8: bool) -> tuple[Bundle | Embedded, Runtime]:
-    if not isinstance(model, Bundle) and Path(model).suffix in (".onnx", ".tflite") and Path(model).is_file():
-        if int8:
-            raise InputError(f"{model}: --int8 chooses among a bundle's files, and this is one file; leave it out")
-        ready = runtimes.open(model, runtime=runtime)
-        about = embedded.read(ready.metadata, model)
-        if len(about.labels) != ready.classes or about.frontend.input_shape != ready.input_shape:
-            raise InputError(f"{model}: its metadata does not fit its network; export it again")
-        return about, ready
-    opened = model if isinstance(model, Bundle) else zoo.find(model)
-    stage = runtimes.choose_stage(opened, runtime, int8)
-    return opened, runtimes.open(opened, stage=stage, runtime=runtime)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq import corpora
+from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 
 
@@ -131,3 +132,18 @@ def test_reads_esc10(esc10: Path) -> None:
     for clip in corpus.clips:
         sources.setdefault(clip.path.name.split("-")[1], set()).add(clip.fold)
     assert all(len(folds) == 1 for folds in sources.values()), "clips of one recording lie in one fold"
+
+
+def test_what_a_model_was_trained_on_is_found_again(tmp_path: Path) -> None:
+    corpus = corpora.open(esc50_folder(tmp_path / "set", TABLE, FILES))
+    without = corpus.without_licences({"CC-Sampling+"})
+    second = corpus.select(lambda clip: clip.fold == 2)
+    says = {"corpus": corpus.name, "folds": [], "exclude_licences": ["CC-Sampling+"]}
+    says |= {"clips": 2, "corpus_sha256": without.hash}
+    other = {"corpus": corpus.name, "folds": [2], "clips": 2, "corpus_sha256": second.hash}
+    assert trained_on(says, corpus) == without.clips
+    assert trained_on(other, corpus) == second.clips
+    assert trained_on({"members": [{"provenance": says}, {"provenance": other}, {}]}, corpus) == corpus.clips
+    for change in ({"corpus": "another"}, {"clips": 3}, {"corpus_sha256": "0" * 64}, {"folds": None}):
+        assert trained_on({**says, **change}, corpus) == ()
+    assert trained_on({}, corpus) == ()

@@ -141,3 +141,19 @@ def test_refuses_counts_out_of_range() -> None:
     for values in ([], [0.5] * 32):
         with pytest.raises(InputError):
             metrics.interval_over_seeds(values)
+
+
+@given(st.integers(0, 300), st.floats(0.01, 1000))
+def test_events_an_hour_have_the_exact_poisson_interval(events, hours):
+    found = metrics.interval_over_hours(events, hours)
+    low = scipy.stats.chi2.ppf(0.025, 2 * events) / 2 if events else 0.0
+    high = scipy.stats.chi2.ppf(0.975, 2 * events + 2) / 2
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (events / hours, low / hours, high / hours), rel=1e-6, abs=0
+    )
+
+
+@pytest.mark.parametrize(("events", "hours"), [(-1, 1.0), (0, 0.0), (0, float("nan"))])
+def test_events_in_no_time_have_no_interval(events, hours):
+    with pytest.raises(InputError, match="interval over hours"):
+        metrics.interval_over_hours(events, hours)

@@ -13,6 +13,7 @@ from edgeq import corpora
 from edgeq.bundle import Bundle
 from edgeq.corpora import Corpus, metrics
 from edgeq.corpora.metrics import Interval
+from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 from edgeq.progress import progress
 from edgeq.runtime import Runtime
@@ -138,24 +139,12 @@ def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list
     absent = [label for label in opened.labels if label not in corpus.labels]
     if absent:
         warnings.append(f"accuracy is without clips of {_listed(absent)}, which the model knows and the folder lacks")
-    heard = _trained_on(opened, corpus)
+    heard = len(trained_on(opened.provenance, corpus))
     if heard:
         warnings.append(
             f"the model was trained on {heard} of the {len(corpus.clips)} recordings: expect less on others"
         )
     return warnings
-
-
-def _trained_on(opened: Bundle, corpus: Corpus) -> int:
-    """How many of the clips the bundle says it was trained on; 0 where it says nothing, or cannot be told."""
-    says = opened.provenance
-    folds, licences = says.get("folds"), says.get("exclude_licences", [])
-    if says.get("corpus") != corpus.name or not isinstance(folds, list) or not isinstance(licences, list):
-        return 0
-    trained = tuple(clip for clip in corpus.clips if clip.licence not in licences and (not folds or clip.fold in folds))
-    if not trained or len(trained) != says.get("clips"):
-        return 0
-    return len(trained) if Corpus(corpus.name, trained, corpus.labels).hash == says.get("corpus_sha256") else 0
 
 
 def _scores(opened: Bundle, found: np.ndarray, targets: np.ndarray, skipped: int, warnings: tuple[str, ...]) -> Scores:

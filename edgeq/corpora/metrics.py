@@ -129,6 +129,20 @@ def interval_over_clips(correct: float, clips: int) -> Interval:
     return Interval(fraction, min(low, fraction), max(high, fraction), "Wilson, 95 %, over clips")
 
 
+def interval_over_hours(events: int, hours: float) -> Interval:
+    """Events an hour and the exact 95 % Poisson interval: how much other hours of the same kind would move the figure.
+
+    Events that have one cause are not independent, so the true interval is somewhat wider.
+    Raises InputError where events is negative or hours is not positive.
+    Source: Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28 (1936).
+    """
+    if events < 0 or not hours > 0:
+        raise InputError(f"interval over hours: found {events} events in {hours} hours, expected 0 or more in some")
+    low = _poisson_mean(events - 1, 0.975) if events else 0.0
+    high = _poisson_mean(events, 0.025)
+    return Interval(events / hours, low / hours, high / hours, "Poisson, 95 %, over hours")
+
+
 _NORMAL_975 = 1.959963984540054
 # Student's 0.975 quantiles for 1 to 30 degrees of freedom; held against scipy by a test.
 _STUDENT_975 = (
@@ -136,6 +150,16 @@ _STUDENT_975 = (
     2.200985, 2.178813, 2.160369, 2.144787, 2.131450, 2.119905, 2.109816, 2.100922, 2.093024, 2.085963,
     2.079614, 2.073873, 2.068658, 2.063899, 2.059539, 2.055529, 2.051831, 2.048407, 2.045230, 2.042272,
 )  # fmt: skip
+
+
+def _poisson_mean(most: int, chance: float) -> float:
+    """The mean of a Poisson count that is at most `most` with this chance."""
+    low, high = 0.0, most + 10.0 * math.sqrt(most + 1.0) + 10.0
+    while high - low > 1e-9 * high:
+        mean = (low + high) / 2
+        logs = (count * math.log(mean) - mean - math.lgamma(count + 1) for count in range(most + 1))
+        low, high = (mean, high) if math.fsum(map(math.exp, logs)) > chance else (low, mean)
+    return (low + high) / 2
 
 
 def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -1,0 +1,28 @@
+"""Which recordings of a corpus a model says it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgeq.corpora.corpus import Clip, Corpus
+
+
+def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...]:
+    """The clips that a bundle says it was trained on; none where it says nothing of them, or it cannot be told.
+
+    provenance: the bundle's; of an ensemble, what any member was trained on. The clips' own bytes are compared with what it says, so that another version of the corpus
+    is not taken for the one it means. Raises InputError where a file cannot be read.
+    """
+    members = provenance.get("members")
+    if isinstance(members, list):
+        parts = [one.get("provenance") for one in members if isinstance(one, Mapping)]
+        heard = {clip.path for part in parts if isinstance(part, Mapping) for clip in trained_on(part, corpus)}
+        return tuple(clip for clip in corpus.clips if clip.path in heard)
+    folds, licences = provenance.get("folds"), provenance.get("exclude_licences", [])
+    if provenance.get("corpus") != corpus.name or not isinstance(folds, list) or not isinstance(licences, list):
+        return ()
+    clips = tuple(clip for clip in corpus.clips if clip.licence not in licences and (not folds or clip.fold in folds))
+    if not clips or len(clips) != provenance.get("clips"):
+        return ()
+    return clips if Corpus(corpus.name, clips, corpus.labels).hash == provenance.get("corpus_sha256") else ()
