@@ -11,8 +11,9 @@ from edgeq.corpora.corpus import Clip, Corpus
 def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...]:
     """The clips that a bundle says it was trained on; none where it says nothing of them, or it cannot be told.
 
-    provenance: the bundle's; of an ensemble, what any member was trained on. The clips' own bytes are compared with what it says, so that another version of the corpus
-    is not taken for the one it means. Raises InputError where a file cannot be read.
+    provenance: the bundle's; of an ensemble, what any member was trained on counts. The clips' own bytes are compared
+    with what it says, so that another version of the corpus is not taken for the one it means.
+    Raises InputError where a file cannot be read.
     """
     members = provenance.get("members")
     if isinstance(members, list):
