@@ -26,6 +26,9 @@ _SHORTEST = 0.01
 _LOST = 0.01
 """Share of lost samples above which the rest does not stand for the whole."""
 
+_LATENCY = 0.05
+"""Seconds that a command may take to the PPK2."""
+
 _ANSWER = 2.0
 _QUIET = 0.1
 """Seconds: in which metadata comes; after which, when nothing came, nothing more will."""
@@ -91,12 +94,16 @@ class Ppk2:
         self._rest()
         self._bytes = bytearray()
         self._send(_AVERAGE_START)
+        self._began = time.perf_counter()
         self._taking = Repeating(lambda: self._bytes.extend(self._received()), 0.001)
 
     def stop(self) -> Reading:
         """End. Raises InputError where the PPK2 is gone, or no sample came."""
-        self._send(_AVERAGE_STOP)
-        self._taking.stop()
+        elapsed = time.perf_counter() - self._began
+        try:
+            self._send(_AVERAGE_STOP)
+        finally:
+            self._taking.stop()
         self._bytes += self._rest()
         taken = samples(bytes(self._bytes), self._calibration, self._volts)
         if not len(taken.amperes):
@@ -105,15 +112,16 @@ class Ppk2:
         if seconds < _SHORTEST:
             told = f"{self.source}: {seconds:.3g} s is too short, expected {_SHORTEST} s or more"
             return Reading(None, seconds, told, measured=True)
-        if taken.lost * _SECONDS_PER_SAMPLE > _LOST * seconds:
-            share = f"{taken.lost} of {len(taken.amperes) + taken.lost} samples"
-            return Reading(None, seconds, f"{self.source}: {share} were lost: is this machine too busy?", measured=True)
+        # The counter of 6 bits tells of no more than 63 lost in a row; this machine's clock tells of long gaps.
+        missing = max(taken.lost * _SECONDS_PER_SAMPLE, elapsed - seconds - _LATENCY)
+        if missing > _LOST * seconds:
+            told = f"{self.source}: samples of {missing:.3g} s of {max(elapsed, seconds):.3g} s were lost"
+            return Reading(None, seconds, f"{told}: is this machine too busy?", measured=True)
         return Reading(float(taken.amperes.mean()) * self._volts * seconds, seconds, self.source, measured=True)
 
     def _send(self, *command: int) -> None:
         try:
             self._port.write(bytes(command))
-            self._port.flush()
         except OSError as error:  # pyserial's are these as well
             raise self._gone(error) from error
 
