@@ -68,6 +68,7 @@ def _runtimes(models: list[Bundle]) -> Iterator[Check]:
         ("onnxruntime", "onnx", "pip install --upgrade onnxruntime", False),
         ("litert", "tflite-int8", "pip install --upgrade ai-edge-litert", False),
         ("torch", "torch", "pip install 'edgeq[export]'", True),
+        ("openvino", "onnx", "pip install openvino", True),
         ("tflite-runtime", "tflite-int8", own_environment, True),
     ):
         model = next((one for one in models if stage == "torch" or stage in one.exports), None)

@@ -95,6 +95,7 @@ def test_the_command_gives_one_value_for_one_target_and_a_list_for_several(
 def test_people_are_told_that_nothing_was_measured(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = edgeq(capsys, "bench", path, "--target", "stm32l496,stm32h7a3")
     assert code == 0
+    assert all(len(line) <= 80 for line in out.split("stm32l496: ")[0].splitlines())
     assert "STM32L496xG, 80 MHz, not measured" in out and "latency simulated: calibrated on STM32L4R5" in out
     assert "latency estimated: Cortex-M4 cycles over 1.6" in out and out.count("energy estimated:") == 2
     code, out, _ = edgeq(capsys, "bench", path, "--target", "stm32l496")
