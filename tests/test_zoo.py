@@ -21,8 +21,8 @@ from edgeq.nets.spec import EnsembleSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [
-    "esc10-dcase22", "esc10-dcase22-ensemble", "esc10-qdcase22", "esc10-qnano", "esc10-qtiny", "esc10-qtiny-p50",
-    "esc10-tiny", "esc10-tiny-kd",
+    "esc10-dcase22", "esc10-dcase22-ensemble", "esc10-qdcase22", "esc10-qmini", "esc10-qnano", "esc10-qtiny",
+    "esc10-qtiny-p50", "esc10-tiny", "esc10-tiny-kd",
 ]  # fmt: skip
 
 

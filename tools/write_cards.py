@@ -29,6 +29,7 @@ WHAT = {
     "second of sound below 30 M MACs.",
     "esc10-qtiny": "The quaternion twin of esc10-tiny: the same widths from a quarter of the stored weights.",
     "esc10-qtiny-p50": "esc10-qtiny without half of the filters of its last two convolutions.",
+    "esc10-qmini": "esc10-qtiny with narrower last layers: about as few weights as esc10-qnano, and most of the MACs.",
     "esc10-qnano": "Half the widths of esc10-qtiny.",
     "esc10-dcase22": "The low-complexity CNN of the DCASE 2022 paper, unpruned, on ESC-10.",
     "esc10-dcase22-ensemble": "The ensemble of the DCASE 2022 paper, on ESC-10: six pruned networks in one graph, and "
