@@ -22,7 +22,7 @@ typedef struct {
 /* A front end: what it is, its tables, and where its memory lies. */
 typedef struct {
   int n_fft, win_length, hop_length, least_samples, window_samples;
-  bool centred, magnitude, floor_is_added;
+  bool centred, floor_is_added;
   int n_mels, frames, hop_frames, components;
   int rows;              /* of a frame: n_mels of log-mel, and those of each component that derives over bins */
   float floor, log_factor;
