@@ -133,15 +133,6 @@ def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str,
     return result
 
 
-def describe(host: str) -> dict[str, Any]:
-    """What `machine.describe` says on another machine. host: as `Address`. Raises InputError as `run`."""
-    there = address(host)
-    script = "import json; from edgeq import machine; print(json.dumps({'result': machine.describe()}))"
-    with _connected(there) as (process, _):
-        _send(there, process, {"run": ["-c", script], "stdin": ""}, {_SOURCE: source()})
-        return _listen(there, process)
-
-
 @functools.cache
 def source(torch: bool = False) -> bytes:
     """The modules that the worker imports, as a zip file that Python runs from; torch: also what torch's runtime needs.
@@ -322,7 +313,7 @@ def _pieces(file: Path | bytes, size: int) -> Iterator[bytes]:
             size -= len(piece)
 
 
-def _listen(there: Address, process: subprocess.Popen[bytes], on_progress: OnProgress | None = None) -> dict[str, Any]:
+def _listen(there: Address, process: subprocess.Popen[bytes], on_progress: OnProgress | None) -> dict[str, Any]:
     """The result, once it comes."""
     assert process.stdout is not None
     said = local.last(process.stdout, on_progress)

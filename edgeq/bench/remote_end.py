@@ -36,8 +36,7 @@ _LAST_BYTES = 4096
 
 def main() -> None:
     """Answer the one question of stdin."""
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(1))
+    _on_signals(lambda *_: sys.exit(1))
     asked = json.loads(sys.stdin.buffer.readline())
     there = {name: _importable(name) for name in asked["modules"]}
     _say({"edgeq": 1, "python": platform.python_version(), "executable": sys.executable, "modules": there})
@@ -54,7 +53,13 @@ def main() -> None:
         _receive(task, folder)
         _run(task, folder)
     finally:
+        _on_signals(signal.SIG_IGN)  # a second one would end the cleaning up
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _on_signals(action: Any) -> None:
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, action)
 
 
 def _importable(name: str) -> bool:
