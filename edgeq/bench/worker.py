@@ -20,7 +20,7 @@ A result:
                 "memory_bytes" or null, "nanoseconds": [one a timed call, in order], "per_turn": calls of a turn,
                 "warm_up": calls before, "frontend_nanoseconds": [one a window] or null, "window_hop_seconds" or null,
                 "energy": {"joules", "seconds", "source", "measured"} of one window, or null; joules: null where the
-                sensor could not tell, or may not be read: source then says why}
+                sensor could not tell, or is not yet to be read: source then says why}
     machine     what `machine.describe` says
     conditions  {"before", "after"}: what `machine.conditions` says around the timed calls
 """
@@ -243,7 +243,7 @@ def _meter(name: str | None, gpu: bool) -> Meter | None:
 
 
 def _closed(gpu: bool) -> dict[str, Any] | None:
-    """Of a sensor that may not be read: the command that opens it, in the place of a reading."""
+    """Of a sensor that is there and not yet to be read: what opens it, in the place of a reading."""
     from edgeq.bench import energy
 
     told = energy.closed("gpu" if gpu else "cpu")

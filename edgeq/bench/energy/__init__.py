@@ -40,7 +40,7 @@ def meter(name: str | None = None, device: str = "cpu") -> Meter | None:
 
 
 def closed(device: str = "cpu") -> str | None:
-    """Of a sensor of `device` that is there and may not be read: one line with the command that opens it."""
+    """Of a sensor of `device` that is there and not yet to be read: one line with what opens it."""
     try:
         meter(_BEST[device])
     except Closed as error:

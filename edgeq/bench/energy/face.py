@@ -26,7 +26,7 @@ class Reading:
 
 
 class Closed(InputError):
-    """A sensor is there and may not be read."""
+    """A sensor is there, and something has to be done before it is read."""
 
 
 class Meter(Protocol):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgeq.bench.energy.face import Reading
+from edgeq.bench.energy.face import Closed, Reading
 from edgeq.bench.energy.repeating import Repeating
 from edgeq.errors import InputError
 
@@ -24,13 +24,14 @@ def meter(options: str = "") -> Counter | Power:
 
     options: the GPU's index or UUID as nvidia-smi has it; where left out, the only one there is, or the only one in
     CUDA_VISIBLE_DEVICES. The whole board counts: memory, and whatever else runs on it.
-    Raises InputError where nvidia-ml-py, the driver or the GPU is missing, or it is not said which one of several.
+    Raises InputError where the driver or the GPU is missing, and Closed where nvidia-ml-py is, or where it is not said
+    which one of several GPUs.
     Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption and nvmlDeviceGetPowerUsage.
     """
     try:
         import pynvml
     except ImportError as error:
-        raise InputError("NVML: nvidia-ml-py is not installed; run: pip install 'edgeq[energy]'") from error
+        raise Closed("NVML: nvidia-ml-py is not installed; run: pip install 'edgeq[energy]'") from error
     try:
         pynvml.nvmlInit()
         handle, called = _gpu(pynvml, options)
@@ -111,18 +112,26 @@ def _gpu(pynvml: Any, options: str) -> tuple[Any, str]:
     if count == 0:
         raise InputError("NVML: the driver lists no GPU: expected one")
     handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-    named = [f"GPU {index}, {pynvml.nvmlDeviceGetName(handle)}" for index, handle in enumerate(handles)]
-    which = options or ("0" if count == 1 else os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+    named = [f"GPU {index}, {name}" for index, name in enumerate(names)]
+    which = options or ("0" if count == 1 else _visible(names))
     if which.startswith("GPU-"):
         handle = pynvml.nvmlDeviceGetHandleByUUID(which)
         return handle, f"{which}, {pynvml.nvmlDeviceGetName(handle)}"
     if not which.isdecimal() or int(which) >= count:
         asked = f"nvml:{options}" if options else "nvml"
-        raise InputError(
+        raise Closed(
             f"energy meter {asked}: expected one GPU: "
             + "; ".join(f"nvml:{i} ({name})" for i, name in enumerate(named))
         )
     return handles[int(which)], named[int(which)]
+
+
+def _visible(names: Sequence[str]) -> str:
+    """The only one that CUDA sees. It counts the fastest first, NVML by bus: of unlike GPUs an index is not enough."""
+    which = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    alike = len(set(names)) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    return which if alike or not which.isdecimal() else ""
 
 
 def _tells(pynvml: Any, question: Callable[[], int]) -> bool:
