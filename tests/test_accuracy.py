@@ -106,12 +106,14 @@ def test_one_damaged_recording_of_many_is_left_out_and_named(
     expected = accuracy.measure(MODEL, ready, damaged)
     for stage in STAGES:
         assert found[stage].skipped == 1 and found[stage].clips == 10
-        assert any("0.wav" in line and "without 1 that cannot be decoded" in line for line in found[stage].warnings)
+        assert any(
+            "0.wav" in line and "without 1 recording that cannot be scored" in line for line in found[stage].warnings
+        )
         assert found[stage].accuracy == expected[stage].accuracy
         np.testing.assert_array_equal(found[stage].confusion, expected[stage].confusion)
     for name in ("1.wav", "2.wav"):
         (damaged / "dog" / name).write_bytes(b"")
-    with pytest.raises(InputError, match=r"damaged: 2 of 10 recordings cannot be decoded.*1\.wav"):
+    with pytest.raises(InputError, match=r"damaged: 2 of 10 recordings cannot be scored.*1\.wav"):
         accuracy.measure(MODEL, ready, damaged)
 
 

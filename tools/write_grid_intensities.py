@@ -21,14 +21,21 @@ SOURCE = "Ember (2024), processed by Our World in Data, CC BY 4.0"
 
 def main() -> None:
     data = resources.files("codecarbon").joinpath("data/private_infra/global_energy_mix.json").read_text("utf-8")
+    rows = [
+        [
+            pycountry.countries.get(alpha_3=code).alpha_2,
+            code,
+            grid["country_name"],
+            grid["carbon_intensity"],
+            grid["year"],
+        ]
+        for code, grid in sorted(json.loads(data).items())
+        if grid["carbon_intensity"]  # 0: so little is generated there that it was rounded away
+    ]
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["alpha2", "alpha3", "country", "grams_per_kwh", "year", "source"])
-        for code, grid in sorted(json.loads(data).items()):
-            if grid["carbon_intensity"] == 0:  # so little is generated there that it was rounded away
-                continue
-            alpha2 = pycountry.countries.get(alpha_3=code).alpha_2
-            writer.writerow([alpha2, code, grid["country_name"], grid["carbon_intensity"], grid["year"], SOURCE])
+        writer.writerows([*row, SOURCE] for row in rows)
 
 
 if __name__ == "__main__":

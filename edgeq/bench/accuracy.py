@@ -20,7 +20,7 @@ from edgeq.runtime import Runtime
 from edgeq.verify import stage_scores
 
 MOST_UNREADABLE = 0.1
-"""Fraction of the recordings that may be left out because they cannot be decoded."""
+"""Fraction of the recordings that may be left out because they are damaged or too short."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scores:
     in the order of `labels`. Of a network whose classes exclude each other (softmax): log_loss, in nats a clip, and
     expected_calibration_error over metrics.CALIBRATION_BINS bins of equal width. Of one whose classes do not (sigmoid):
     mean_average_precision, over the classes that have a clip. skipped: recordings left out of all of this because they
-    cannot be decoded. warnings: what to know beside the figures, a line each.
+    are damaged or too short. warnings: what to know beside the figures, a line each.
     """
 
     accuracy: Interval
@@ -64,11 +64,11 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
     """Score a folder of labelled recordings by several stages of one model, in one pass.
 
     runtimes: stage to what runs it, ready. data: a folder that `corpora.open` takes, with one label a recording.
-    A recording that cannot be decoded is left out for every stage, counted, and named in the warnings, as long as they
-    are at most MOST_UNREADABLE of all: one damaged file of many does not end a long run, and what is told of the others
-    stays true.
-    Raises InputError where the folder has no clips, or labels that the model lacks; where more recordings cannot be
-    decoded; where a runtime does not fit the model, or its scores are not finite.
+    A recording that is damaged or too short is left out for every stage, counted, and named in the warnings, as long as
+    such are at most MOST_UNREADABLE of all: one damaged file of many does not end a long run, and what is told of the
+    others stays true.
+    Raises InputError where the folder has no clips, or labels that the model lacks; where more recordings are damaged;
+    where a runtime does not fit the model, or its scores are not finite.
     """
     corpus = corpora.open(data)
     check_labels(opened, corpus, data)
@@ -127,7 +127,7 @@ def _check_finite(path: Path, found: Mapping[str, np.ndarray]) -> None:
 
 def _too_many(data: Path, unreadable: Sequence[str], clips: int) -> InputError:
     return InputError(
-        f"{data}: {len(unreadable)} of {clips} recordings cannot be decoded, more than {MOST_UNREADABLE:.0%} are not "
+        f"{data}: {len(unreadable)} of {clips} recordings cannot be scored, and no more than {MOST_UNREADABLE:.0%} are "
         f"left out; mend or remove them. The first: {unreadable[0]}"
     )
 
@@ -135,7 +135,8 @@ def _too_many(data: Path, unreadable: Sequence[str], clips: int) -> InputError:
 def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list[str]:
     warnings = []
     if unreadable:
-        warnings.append(f"accuracy is without {len(unreadable)} that cannot be decoded; the first: {unreadable[0]}")
+        count = f"{len(unreadable)} recording{'s' * (len(unreadable) > 1)}"
+        warnings.append(f"accuracy is without {count} that cannot be scored; the first: {unreadable[0]}")
     absent = [label for label in opened.labels if label not in corpus.labels]
     if absent:
         warnings.append(f"accuracy is without clips of {_listed(absent)}, which the model knows and the folder lacks")
@@ -148,16 +149,16 @@ def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list
 
 
 def _scores(opened: Bundle, found: np.ndarray, targets: np.ndarray, skipped: int, warnings: tuple[str, ...]) -> Scores:
-    correct = metrics.accuracy(found, targets) * len(targets)
+    confusion = metrics.confusion_matrix(found, targets)
     several = opened.architecture.output == "sigmoid"
     positives = targets[:, None] == np.arange(len(opened.labels))
     return Scores(
-        accuracy=metrics.interval_over_clips(round(correct), len(targets)),
+        accuracy=metrics.interval_over_clips(int(np.trace(confusion)), len(targets)),
         clips=len(targets),
         log_loss=None if several else metrics.log_loss(found, targets),
         expected_calibration_error=None if several else metrics.expected_calibration_error(found, targets),
         mean_average_precision=metrics.mean_average_precision(found, positives) if several else None,
-        confusion=metrics.confusion_matrix(found, targets),
+        confusion=confusion,
         labels=opened.labels,
         skipped=skipped,
         warnings=warnings,

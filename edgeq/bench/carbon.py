@@ -40,7 +40,10 @@ def intensity(country: str) -> Intensity:
         return table[asked]
     near = ", ".join(f"{one.code} ({one.country})" for one in _near(country.strip(), table))
     hint = f"; did you mean {near}?" if near else ""
-    raise InputError(f"country {country!r}: expected a code of ISO 3166-1, such as GB or GBR{hint}")
+    raise InputError(
+        f"country {country!r}: not one of the {len(table) // 2} whose grid is known here; expected a code of "
+        f"ISO 3166-1, such as GB or GBR{hint}"
+    )
 
 
 def grams(joules: float, grid: Intensity) -> float:
