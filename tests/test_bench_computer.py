@@ -166,10 +166,11 @@ def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None
 
 def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
     grid = carbon.intensity("GB")
-    found = run._co2(measured(energy=reading(3.6)), grid)
+    found = run._emitting(measured(energy=reading(3.6)), grid).co2_g
     assert found is not None and found.kind == "estimated" and "United Kingdom" in str(found.source)
     assert found.value == pytest.approx(grid.grams_per_kwh * 1e-6)
-    assert run._co2(measured(), grid) is None
+    without = run._emitting(measured(), grid)
+    assert without.co2_g is None and "no CO2" in without.warnings[-1] and "--watts" in without.warnings[-1]
 
 
 @pytest.mark.parametrize(

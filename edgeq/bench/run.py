@@ -111,7 +111,7 @@ def bench(
         except InputError as failure:  # what was timed is not lost for a recording
             failures.append(failure)
     if grid is not None:
-        results = [replace(result, co2_g=_co2(result, grid)) for result in results]
+        results = [_emitting(result, grid) for result in results]
     return Bench(tuple(results), tuple(map(str, failures)), interrupted)
 
 
@@ -290,10 +290,15 @@ def _first_window(clip: Clip, spec: FrontendSpec) -> np.ndarray | None:
         return None
 
 
-def _co2(result: Result, grid: Intensity) -> Value | Band | None:
-    energy = result.energy_mj
-    if energy is None:
-        return None
+def _emitting(result: Result, grid: Intensity) -> Result:
+    """With its CO2, or without its energy the word that it needs that."""
+    if result.energy_mj is not None:
+        return replace(result, co2_g=_co2(result.energy_mj, grid))
+    told = "no CO2, as nothing tells the energy here: name a sensor with --meter, or state the power with --watts"
+    return replace(result, warnings=(*result.warnings, told))
+
+
+def _co2(energy: Value | Band, grid: Intensity) -> Value | Band:
     source = f"{grid.grams_per_kwh:g} g a kWh, {grid.country} {grid.year} ({grid.source}); energy {energy.kind}"
     grams = partial(carbon.grams, grid=grid)
     if isinstance(energy, Value):
