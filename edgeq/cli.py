@@ -482,6 +482,100 @@ def classify_command(
     present([result.to_json() for result in results], "classified", as_json)
 
 
+@commands.command("tune-threshold", short_help="Fit MODEL's rule for events to recordings.")
+@click.argument("model")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of labelled recordings.")
+@click.option(
+    "--false-alarms",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="How many an hour are let pass.",
+)
+@click.option("--smoothing", type=click.IntRange(min=1), help="Windows to average.  [default: 3]")
+@click.option("--patience", type=click.IntRange(min=1), help="Windows in a row that make an event.  [default: 2]")
+@click.option("--cooldown", type=click.IntRange(min=0), help="Windows of rest after one.  [default: 4]")
+@click.option("--unknown", type=click.FloatRange(0, 1), help="Name nothing below this score.")
+@click.option("--background", help="Labels that never are events, with commas.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
+@json_option
+def tune_threshold_command(
+    model: str,
+    data: Path,
+    false_alarms: float,
+    smoothing: int | None,
+    patience: int | None,
+    cooldown: int | None,
+    unknown: float | None,
+    background: str | None,
+    runtime: str | None,
+    int8: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit the thresholds by which MODEL (zoo name, bundle folder) tells events, and write the bundle with them.
+
+    They miss the fewest events while false alarms stay at or below N an hour. Recordings that the model was trained on
+    are left out; windows come on its front end's hop.
+    """
+    from edgeq import tune
+
+    labels = None if background is None else tuple(str(name) for name in _names(background) if name)
+    result = tune.tune(
+        model,
+        data,
+        output,
+        false_alarms=false_alarms,
+        smoothing=smoothing,
+        patience=patience,
+        cooldown=cooldown,
+        unknown=unknown,
+        background=labels,
+        runtime=runtime,
+        int8=int8,
+    )
+    present(result.to_json(), "tuned", as_json)
+
+
+@commands.command("mine", short_help="Keep the audio of what MODEL hears in hours of recordings.")
+@click.argument("model")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--mistakes", is_flag=True, help="DIR is labelled: keep false alarms and missed recordings alone.")
+@click.option("--on", type=click.FloatRange(0, 1, min_open=True), help="Score at which an event begins.  [MODEL's own]")
+@click.option("--off", type=click.FloatRange(0, 1), help="Score below which it ends.  [MODEL's own]")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of hits.  [default: build/<name>-mined]")
+@json_option
+def mine_command(
+    model: str,
+    folder: Path,
+    mistakes: bool,
+    on: float | None,
+    off: float | None,
+    runtime: str | None,
+    int8: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Keep the audio of every event that MODEL hears in the recordings below DIR: WAV files, and a list, hits.jsonl.
+
+    A run that was stopped goes on where it stood; no file is ever overwritten.
+    """
+    from edgeq import mine
+
+    result = mine.mine(model, folder, output, mistakes=mistakes, on=on, off=off, runtime=runtime, int8=int8)
+    if as_json:
+        present(result.to_json(), "mined", as_json)
+        for line in result.warnings:
+            click.echo(f"edgeq: {line}", err=True)
+    else:
+        present(result.summary(), "mined", as_json)
+
+
 @commands.command("doctor")
 @json_option
 def doctor_command(as_json: bool) -> None:

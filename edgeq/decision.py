@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,15 @@ class Rule:
             raise InputError(f"rule for events: unknown is {self.unknown!r}: expected 0 to 1, or none")
         if not isinstance(self.background, tuple) or not all(isinstance(label, str) for label in self.background):
             raise InputError(f"rule for events: background is {self.background!r}: expected labels")
+
+    def overridden(self, on: float | None = None, off: float | None = None) -> Rule:
+        """The rule with thresholds of one's own; where `on` alone is given, `off` keeps its part of it.
+
+        Raises InputError where they are out of range.
+        """
+        if on is not None and off is None:
+            off = self.off / self.on * on
+        return replace(self, on=self.on if on is None else on, off=self.off if off is None else off)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values, which `from_json` takes."""

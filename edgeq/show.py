@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -403,6 +404,45 @@ def classified(results: Sequence[Value]) -> None:
             console.print(f"  {entry['score']:6.1%}  {bar:<20}  {escape(entry['label'])}")
 
 
+def tuned(result: Value) -> None:
+    """What the thresholds give, what stands behind that, and what others would have given."""
+    console = _console()
+    counts, intervals = result["counts"], result["intervals"]
+    table = _table(">on", ">off", ">false alarms an hour", ">missed")
+    for one in (*result["curve"][9::10], counts):
+        style = "bold" if one is counts else "dim"
+        alarms, missed = one["false_alarms"] / counts["hours"], one["missed"] / counts["events"]
+        table.add_row(f"{one['on']:.2f}", f"{one['off']:.2f}", f"{alarms:.2f}", f"{missed:.1%}", style=style)
+    console.print(table)
+    alarms, missed = intervals["false_alarms_per_hour"], intervals["missed"]
+    console.print(
+        f"{counts['false_alarms']} false alarms in {_hours(counts['hours'])} "
+        f"(95 %: {alarms['low']:.2f} to {alarms['high']:.2f} an hour); "
+        f"{counts['missed']} of {counts['events']} events missed (95 %: {missed['low']:.1%} to {missed['high']:.1%})",
+        soft_wrap=True,
+    )
+    console.print("[dim]on the very recordings that they were fitted to: expect somewhat worse on others[/]")
+    for line in result["warnings"]:
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+    console.print(f"[green]wrote[/] {escape(result['bundle'])}", soft_wrap=True)
+
+
+def mined(result: Value) -> None:
+    """How many hits there are of each kind and label, and where they are."""
+    console = _console()
+    kinds = Counter((hit["kind"], hit["label"]) for hit in result["hits"])
+    if kinds:
+        table = _table("kind", "label", ">hits")
+        for (kind, label), count in sorted(kinds.items()):
+            table.add_row(kind, escape(label), _count(count))
+        console.print(table)
+    lasted = _hours(result["seconds"] / 3600)
+    console.print(f"{len(result['hits'])} hits in {result['recordings']} recordings, {lasted}")
+    for line in result["warnings"]:
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+    console.print(f"[green]kept in[/] {escape(result['folder'])}", soft_wrap=True)
+
+
 def checks(rows: Sequence[Value]) -> None:
     """One row a check; where something is missing, the mend below what was found."""
     table = _table("", "check", "found")
@@ -487,6 +527,10 @@ def _short(value: int | None) -> str:
 
 def _bytes(value: int | None) -> str:
     return "" if value is None else f"{value / 1000:,.1f} kB"
+
+
+def _hours(value: float) -> str:
+    return f"{value:.1f} hours" if value >= 1 else f"{60 * value:.1f} minutes"
 
 
 def _decibels(value: float) -> str:

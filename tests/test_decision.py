@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from events import heard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,33 +70,6 @@ RULES = st.builds(
 SOUND = st.lists(st.tuples(st.lists(SHARES, min_size=3, max_size=3), st.booleans()), max_size=40)
 
 
-def heard(rule: Rule, windows: list[tuple[list[float], bool]]) -> list[tuple[int, str, float, int]]:
-    """Events by the definition in Rule's docstring, every window looked up in the whole past, labels by themselves."""
-    scores = []
-    for index in range(len(windows)):
-        last = windows[max(0, index - rule.smoothing + 1) : index + 1]
-        scores.append([sum(0.0 if gate else row[label] for row, gate in last) / len(last) for label in range(3)])
-    spans: dict[int, list[list[int]]] = {0: [], 1: [], 2: []}  # of each label: [first window, window that ended it]
-    events = []
-    for index, row in enumerate(scores):
-        could = []
-        for label, past in spans.items():
-            if past and past[-1][1] < 0 and row[label] < rule.off:
-                past[-1][1] = index
-            in_a_row = 0
-            while in_a_row <= index and scores[index - in_a_row][label] >= rule.on:
-                in_a_row += 1
-            goes_on = past and past[-1][1] < 0
-            rests = past and 0 < index - past[-1][1] <= rule.cooldown
-            if in_a_row >= rule.patience and not goes_on and not rests and LABELS[label] not in rule.background:
-                could.append((-row[label], label, index - in_a_row + 1))
-        if could:
-            score, label, start = min(could)
-            spans[label].append([index, -1])
-            events.append((index, LABELS[label], -score, start))
-    return events
-
-
 @given(RULES, SOUND)
 def test_events_are_those_of_the_definition(rule, windows):
     detector, found = Detector(rule, LABELS), []
@@ -104,7 +78,7 @@ def test_events_are_those_of_the_definition(rule, windows):
         if event:
             assert event.time_seconds == index and event.label in detector.active
             found.append((index, event.label, event.score, event.start_seconds))
-    assert found == heard(rule, windows)
+    assert found == heard(rule, LABELS, windows)
 
 
 @given(RULES, SOUND, st.lists(st.tuples(st.integers(1, 8), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=5))
@@ -114,7 +88,7 @@ def test_thresholds_beside_each_other_do_as_each_alone(rule, windows, pairs):
     smoother, trigger = Smoother(rule.smoothing, 3), Trigger(rule, LABELS, on, off)
     together = [trigger.update(smoother.add(np.array(row), gated)) for row, gated in windows]
     for pair in range(len(pairs)):
-        alone = heard(replace(rule, on=float(on[pair]), off=float(off[pair])), windows)
+        alone = heard(replace(rule, on=float(on[pair]), off=float(off[pair])), LABELS, windows)
         begun = [(index, LABELS[row[pair]]) for index, row in enumerate(together) if row[pair] >= 0]
         assert begun == [(index, label) for index, label, _, _ in alone]
 
@@ -181,6 +155,16 @@ def test_a_broken_window_is_refused():
 
 def test_another_network_does_not_take_over_thresholds():
     assert DecisionRule(events=PLAIN).without_events() == DecisionRule()
+
+
+def test_thresholds_of_ones_own_take_the_place_of_fitted_ones():
+    rule = replace(PLAIN, patience=3)
+    assert rule.overridden() == rule
+    assert rule.overridden(off=0.1) == replace(rule, off=0.1)
+    assert rule.overridden(on=0.9, off=0.8) == replace(rule, on=0.9, off=0.8)
+    assert rule.overridden(on=0.3).off == pytest.approx(0.2)
+    with pytest.raises(InputError, match=r"off is 0\.7"):
+        rule.overridden(off=0.7)
 
 
 @given(RULES, st.none() | SHARES)

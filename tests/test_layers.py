@@ -16,7 +16,7 @@ FLOORS = (
     ("bundle",),
     ("zoo", "training", "runtime", "fresh"),
     ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),
-    ("export", "show", "bench"),
+    ("export", "show", "bench", "tune", "mine"),
     ("model",),
     ("cli",),
 )

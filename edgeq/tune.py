@@ -1,0 +1,266 @@
+"""The rule for events, fitted to recordings: false alarms an hour against events missed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq import bundle, corpora, zoo
+from edgeq import runtime as runtimes
+from edgeq.audio.windows import windows
+from edgeq.bundle import LOWERING, Bundle, Content
+from edgeq.corpora import Clip, Corpus, metrics
+from edgeq.corpora.metrics import Interval
+from edgeq.corpora.trained import trained_on
+from edgeq.decision import DecisionRule, Rule, Smoother, Trigger
+from edgeq.errors import InputError
+from edgeq.progress import progress
+from edgeq.runtime import Runtime
+
+ON = np.arange(1, 100) / 100
+"""The thresholds that are tried."""
+OFF_SHARE = 2 / 3
+"""`off` as a part of `on`. It is not fitted: in recordings of one event each, a lower one never misses more."""
+FALSE_ALARMS = 1.0
+"""False alarms an hour that are let pass, where none are asked for."""
+MOST_UNREADABLE = 0.1
+"""Fraction of the recordings that may be left out because they cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one pair of thresholds made of the recordings."""
+
+    on: float
+    off: float
+    false_alarms: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A rule, and what it did on the recordings that it was fitted to: expect somewhat worse of others.
+
+    false_alarms_per_hour: over `hours` of all recordings, with the exact interval. missed: the part of `events` (the
+    recordings whose label is one that can be an event) in which no event of their label began. curve: every pair of
+    thresholds that was tried. warnings: what to know beside the figures, a line each.
+    """
+
+    bundle: Bundle
+    stage: str
+    rule: Rule
+    counts: Counts
+    events: int
+    hours: float
+    curve: tuple[Counts, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def false_alarms_per_hour(self) -> Interval:
+        return metrics.interval_over_hours(self.counts.false_alarms, self.hours)
+
+    @property
+    def missed(self) -> Interval:
+        return metrics.interval_over_clips(self.counts.missed, self.events)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's keys, and what stands behind the figures."""
+        return {
+            "bundle": str(self.bundle.folder),
+            "stage": self.stage,
+            "on": self.rule.on,
+            "off": self.rule.off,
+            "false_alarms_per_hour": self.false_alarms_per_hour.mean,
+            "missed": self.missed.mean,
+            "intervals": {"false_alarms_per_hour": asdict(self.false_alarms_per_hour), "missed": asdict(self.missed)},
+            "counts": {**asdict(self.counts), "events": self.events, "hours": self.hours},
+            "rule": self.rule.to_json(),
+            "curve": [asdict(one) for one in self.curve],
+            "kind": "measured",
+            "warnings": list(self.warnings),
+        }
+
+
+def tune(
+    model: Bundle | str | Path,
+    data: Path | str,
+    output: Path | str | None = None,
+    *,
+    false_alarms: float = FALSE_ALARMS,
+    smoothing: int | None = None,
+    patience: int | None = None,
+    cooldown: int | None = None,
+    unknown: float | None = None,
+    background: Sequence[str] | None = None,
+    runtime: str | None = None,
+    int8: bool = False,
+) -> Tuned:
+    """Choose the thresholds that miss the fewest events while false alarms stay at or below so many an hour.
+
+    model: a bundle, its folder or zoo name. data: a folder that `corpora.open` takes, with one label a recording;
+    recordings that the model says it was trained on are left out. An event of a recording's own label is right at any
+    place in it; one of any other label is a false alarm, as is every one where the model lacks the label or it is
+    background. output: the bundle to write, by default build/<name>. smoothing to background: the rest of the rule, see
+    `Rule`; by default the model's own. runtime, int8: as `runtime.open` and `runtime.choose_stage` take them.
+    Of thresholds that do as well as each other it takes the middle one; where none keeps the false alarms as low, that
+    with the fewest, and a warning. Memory does not grow with the recordings.
+    Raises InputError where the model or folder is none, no recording is left or has a label that can be an event,
+    or more recordings than MOST_UNREADABLE cannot be decoded.
+    """
+    if not 0 <= false_alarms < float("inf"):
+        raise InputError(f"false alarms {false_alarms} an hour: expected 0 or more")
+    opened = model if isinstance(model, Bundle) else zoo.find(model)
+    destination = Path(output) if output else Path("build") / opened.name
+    bundle.check_place(destination)
+    given = {
+        "smoothing": smoothing,
+        "patience": patience,
+        "cooldown": cooldown,
+        "unknown": unknown,
+        "background": None if background is None else tuple(background),
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    rule = replace(opened.decision.events or Rule(), **changes)
+    Trigger(rule, opened.labels)  # a background that is no label speaks before the work
+    corpus, warnings = _held_out(opened, corpora.open(data))
+    stage = runtimes.choose_stage(opened, runtime, int8)
+    ready = runtimes.open(opened, stage=stage, runtime=runtime)
+    heard = _Heard(opened, rule, len(corpus.clips))
+    with progress(f"{opened.name}: recordings", len(corpus.clips)) as advance:
+        for clip in corpus.clips:
+            heard.add(ready, clip)
+            advance(1)
+    curve = tuple(heard.counts())
+    chosen, told = _choose(curve, heard.hours, false_alarms)
+    fitted = replace(rule, on=chosen.on, off=chosen.off)
+    warnings += [*heard.warnings(data), *told]
+    written = bundle.copy(
+        opened,
+        destination,
+        exports=_exports(opened),
+        lowering=opened.file(LOWERING) if LOWERING in opened.files else None,
+        decision=DecisionRule(opened.decision.kind, fitted),
+    )
+    return Tuned(written, stage, fitted, chosen, heard.events, heard.hours, curve, tuple(warnings))
+
+
+class _Heard:
+    """Counts over recordings, for all thresholds at once."""
+
+    def __init__(self, opened: Bundle, rule: Rule, clips: int) -> None:
+        self._opened, self._rule, self._clips = opened, rule, clips
+        self._off = np.round(ON * OFF_SHARE, 4)
+        self._false_alarms, self._missed = np.zeros(len(ON), int), np.zeros(len(ON), int)
+        self._unreadable: list[str] = []
+        self._others = 0
+        self.events = 0
+        self.hours = 0.0
+
+    def add(self, ready: Runtime, clip: Clip) -> None:
+        """Take in a recording; one that cannot be decoded is left out as long as there are few."""
+        try:
+            begun, found, seconds = self._run(ready, clip)
+        except InputError as error:
+            if not str(error).startswith(f"{clip.path}:"):  # about the model, not about the recording
+                raise
+            self._unreadable.append(str(error))
+            if len(self._unreadable) > MOST_UNREADABLE * self._clips:
+                raise InputError(
+                    f"{len(self._unreadable)} of {self._clips} recordings cannot be decoded, more than "
+                    f"{MOST_UNREADABLE:.0%} are not left out; mend or remove them. The first: {self._unreadable[0]}"
+                ) from error
+            return
+        self.hours += seconds / 3600
+        self._false_alarms += begun
+        if clip.label in self._rule.background or clip.label not in self._opened.labels:
+            self._others += 1
+        else:
+            self.events += 1
+            self._missed += ~found
+
+    def _run(self, ready: Runtime, clip: Clip) -> tuple[np.ndarray, np.ndarray, float]:
+        """Events of other labels, whether one of its own label began, by threshold; and the recording's seconds."""
+        labels, spec = self._opened.labels, self._opened.frontend
+        own = labels.index(clip.label) if clip.label in labels else len(labels)
+        smoother = Smoother(self._rule.smoothing, len(labels))
+        trigger = Trigger(self._rule, labels, ON, self._off)
+        others, found, samples = np.zeros(len(ON), int), np.zeros(len(ON), bool), 0
+        for batch in windows(clip.path, spec):
+            samples += batch.samples
+            if not len(batch.features):
+                continue
+            for probabilities, gated in zip(ready.predict(batch.features), batch.gated, strict=True):
+                begun = trigger.update(smoother.add(probabilities, bool(gated)))
+                others += (begun >= 0) & (begun != own)
+                found |= begun == own
+        return others, found, samples / spec.sample_rate
+
+    def counts(self) -> list[Counts]:
+        """What each pair of thresholds did. Raises InputError where there was no event to miss."""
+        if not self.events:
+            raise InputError(
+                f"none of the {self._clips} recordings has a label that can be an event; "
+                f"the model knows {', '.join(self._opened.labels):.200}"
+            )
+        rows = zip(ON, self._off, self._false_alarms, self._missed, strict=True)
+        return [Counts(float(on), float(off), int(alarms), int(missed)) for on, off, alarms, missed in rows]
+
+    def warnings(self, data: Path | str) -> list[str]:
+        told = []
+        if self._unreadable:
+            told.append(f"{len(self._unreadable)} recordings cannot be decoded; the first: {self._unreadable[0]}")
+        if self._others:
+            told.append(f"{self._others} recordings hold no event: all that is heard in them is a false alarm")
+        return told
+
+
+def _held_out(opened: Bundle, corpus: Corpus) -> tuple[Corpus, list[str]]:
+    """The recordings that the model was not trained on."""
+    known = set(trained_on(opened.provenance, corpus))
+    if not known:
+        return corpus, []
+    if len(known) == len(corpus.clips):
+        raise InputError(
+            f"{opened.name} was trained on all {len(known)} recordings: thresholds need others; give some that it has "
+            "not heard"
+        )
+    rest = corpus.select(lambda clip: clip not in known)
+    return rest, [f"{len(known)} of {len(corpus.clips)} recordings are left out: the model was trained on them"]
+
+
+def _choose(curve: Sequence[Counts], hours: float, false_alarms: float) -> tuple[Counts, list[str]]:
+    told = []
+    # Where hours are few, even silence does not show that alarms are rare.
+    open_end = metrics.interval_over_hours(0, hours).high
+    if open_end > false_alarms:
+        told.append(
+            f"{hours:.2f} hours are too few to show {false_alarms:g} or fewer false alarms an hour: with none heard in "
+            f"them, up to {open_end:.1f} an hour remain possible"
+        )
+    fewest = min(one.false_alarms for one in curve)
+    most = max(fewest, false_alarms * hours)
+    if fewest > false_alarms * hours:
+        told.append(
+            f"no threshold has {false_alarms:g} or fewer false alarms an hour; this one has the fewest: a longer "
+            "patience or smoothing may do it"
+        )
+    allowed = [one for one in curve if one.false_alarms <= most]
+    best = min((one.missed, one.false_alarms) for one in allowed)
+    equal = [one for one in allowed if (one.missed, one.false_alarms) == best]
+    return equal[len(equal) // 2], told
+
+
+def _exports(opened: Bundle) -> Mapping[str, Content]:
+    """The bundle's exported files as they are."""
+
+    def content(stage: str) -> Content:
+        path = opened.exports[stage]
+        if path in opened.files:
+            return lambda: opened.file(path)
+        return lambda: {name.removeprefix(f"{path}/"): opened.file(name) for name in opened.exported_files(stage)}
+
+    return {stage: content(stage) for stage in opened.exports}
