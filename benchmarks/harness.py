@@ -73,7 +73,7 @@ def _overhead(model: str, stage: str, name: str) -> dict[str, Any]:
                 begin = time.perf_counter_ns()
                 calls[which](inputs[(turn * PER_TURN + number) % len(inputs)])
                 times[which].append(time.perf_counter_ns() - begin)
-    ratio = measured(times[0], times[1], PER_TURN, "alone")
+    ratio = measured(times[0], times[1], (PER_TURN, PER_TURN), "alone")
     predict, alone = (float(np.median(one)) for one in times)
     return {
         "stage": stage,

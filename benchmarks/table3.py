@@ -129,13 +129,14 @@ def _measured(file: File, base: File, seconds: float) -> dict[str, Any]:
     job = {"models": asked, "threads": 1, "batch": 1, "seconds": seconds, "runs": None, "affinity": None, "seed": 0}
     found = local.run({**job, "energy": None})
     first, second = found["models"]
+    per_turn = first["per_turn"], second["per_turn"]
     architecture, frontend = fresh.specs(file.network)
     return {
         "macs": count(architecture, frontend).macs["network"],
         "file_bytes": file.path.stat().st_size,
         "latency_ms": asdict(latency.percentiles(first["nanoseconds"])),
         "beside_ms": asdict(latency.percentiles(second["nanoseconds"])),
-        "ratio": asdict(compare.measured(first["nanoseconds"], second["nanoseconds"], first["per_turn"], BASE)),
+        "ratio": asdict(compare.measured(first["nanoseconds"], second["nanoseconds"], per_turn, BASE)),
         "memory_bytes": first["memory_bytes"],
         "load_ms": first["load_ms"],
         "runtime": f"onnxruntime {first['version']}",

@@ -20,9 +20,11 @@ def test_work_that_slows_both_models_leaves_their_ratio() -> None:
     first, second = (1_000_000 * factor * load * noise.uniform(0.99, 1.01, 600) for factor in (0.6, 1.0))
     first[::3] *= 3  # a cold first call in each turn
     second[::3] *= 3
-    found = compare.measured(list(first.astype(int)), list(second.astype(int)), 3, "b")
+    found = compare.measured(list(first.astype(int)), list(second.astype(int)), (3, 3), "b")
     assert found.low <= 0.6 <= found.high and found.ratio == pytest.approx(0.6, abs=0.005)
     assert (found.pairs, found.other, found.kind) == (200, "b", "measured")
+    found = compare.measured(list(first.astype(int)), list(second[1::3].astype(int)), (3, 1), "b")
+    assert found.ratio == pytest.approx(0.6, abs=0.005) and found.pairs == 200, "a slow model has fewer calls a turn"
 
 
 @given(st.integers(6, 400))

@@ -9,14 +9,17 @@ import numpy as np
 from edgeq.bench.result import MEASURED, Band, Comparison, Result
 
 
-def measured(first: Sequence[int], second: Sequence[int], per_turn: int, other: str) -> Comparison:
+def measured(first: Sequence[int], second: Sequence[int], per_turn: tuple[int, int], other: str) -> Comparison:
     """Compare the times of two models that took turns, A B B A: the median over pairs of turns.
 
-    first, second: nanoseconds of calls in order, as many of one as of the other. per_turn: calls a turn, which counts
-    as their median. other: the second model's name. A busy machine slows both turns of a pair, so that their ratio
-    holds where neither time does.
+    first, second: nanoseconds of calls in order, as many turns of one as of the other. per_turn: calls of a turn of
+    each, which counts as their median. other: the second model's name. A busy machine slows both turns of a pair, so
+    that their ratio holds where neither time does.
     """
-    turns = [np.median(np.asarray(times, np.float64).reshape(-1, per_turn), axis=1) for times in (first, second)]
+    turns = [
+        np.median(np.asarray(times, np.float64).reshape(-1, calls), axis=1)
+        for times, calls in zip((first, second), per_turn, strict=True)
+    ]
     ratios = turns[0] / turns[1]
     low, high, method = median_interval(ratios)
     return Comparison(other, float(np.median(ratios)), low, high, len(ratios), method, MEASURED)

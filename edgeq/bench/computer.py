@@ -65,9 +65,9 @@ def measure(
     ]
     if len(results) == 2:
         first, second = found["models"]
-        comparison = compare.measured(
-            first["nanoseconds"], second["nanoseconds"], first["per_turn"], contenders[1].subject.name
-        )
+        per_turn = first["per_turn"], second["per_turn"]
+        other = contenders[1].subject.name
+        comparison = compare.measured(first["nanoseconds"], second["nanoseconds"], per_turn, other)
         results[0] = replace(results[0], comparison=comparison)
     return results
 

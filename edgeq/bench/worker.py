@@ -10,7 +10,7 @@ A job:
     threads   of the runtime
     batch     windows a call
     seconds   how long calls are timed, all models together
-    runs      so many timed calls a model instead (up to a turn more where two take turns), or null
+    runs      so many timed calls a model instead (where two take turns at least so many), or null
     affinity  processors that it may run on, [0, 1], or null
     seed      of synthetic sounds and noise
     energy    a meter's name, "auto" for the best that the machine has, or null
@@ -56,7 +56,7 @@ _MOST_BYTES = 1 << 26
 """Of all inputs together: of large batches there are fewer."""
 
 _TURN_NANOSECONDS = 5_000_000
-"""A turn of short calls lasts about so long: what one model leaves in the caches troubles the other's first call."""
+"""A turn lasts about so long, or one call: what one model leaves in the caches troubles the other's first calls."""
 
 _MOST_PER_TURN = 20
 _LEAST_TURNS = 3
@@ -114,7 +114,7 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
     meter = _meter(job["energy"], gpu)
     for model in models:
         model.warm_up(_WARM_UP_SHARE * job["seconds"])
-    per_turn = _per_turn([model.usual for model in models])
+    per_turn = [_per_turn(model.usual) if len(models) > 1 else 1 for model in models]
     frontends = [model.frontend_nanoseconds(job["seconds"] * _FRONTEND_SHARE) for model in models]
     before = machine.conditions()
     _time(models, per_turn, job, tell)
@@ -125,12 +125,12 @@ def measure(job: Job, tell: Tell) -> dict[str, Any]:
                 **model.describe(),
                 **opened,
                 "nanoseconds": model.nanoseconds,
-                "per_turn": per_turn,
+                "per_turn": calls,
                 "warm_up": model.warmed,
                 "frontend_nanoseconds": frontend,
                 "energy": model.energy(meter, job),
             }
-            for model, opened, frontend in zip(models, opening, frontends, strict=True)
+            for model, opened, calls, frontend in zip(models, opening, per_turn, frontends, strict=True)
         ],
         "machine": {**machine.describe(), **({"gpus": machine.gpus()} if gpu else {})},
         "conditions": {"before": before, "after": after},
@@ -211,8 +211,9 @@ class _Model:
         }
 
 
-def _time(models: Sequence[_Model], per_turn: int, job: Job, tell: Tell) -> None:
-    """Time calls in turns, A B B A, until the time is up or the runs are done."""
+def _time(models: Sequence[_Model], per_turn: Sequence[int], job: Job, tell: Tell) -> None:
+    """Time calls in turns, A B B A, until the time is up or the runs are done; per_turn: calls of each model's."""
+    order = list(zip(models, per_turn, strict=True))
     seconds, runs = job["seconds"], job["runs"]
     begin, told, turns = time.monotonic(), 0.0, 0
     gc.collect()
@@ -220,15 +221,15 @@ def _time(models: Sequence[_Model], per_turn: int, job: Job, tell: Tell) -> None
     try:
         while True:
             spent = time.monotonic() - begin
-            done, total = (turns * per_turn, runs) if runs is not None else (spent, seconds)
+            done, total = (turns * min(per_turn), runs) if runs is not None else (spent, seconds)
             ended = done >= total and (runs is not None or turns >= _LEAST_TURNS)
             if ended or spent - told > 1:
                 tell({"progress": [min(done, total), total]})
                 told = spent
             if ended:
                 return
-            for model in models if turns % 2 == 0 else reversed(models):
-                model.nanoseconds += [model.call() for _ in range(per_turn)]
+            for model, calls in order if turns % 2 == 0 else reversed(order):
+                model.nanoseconds += [model.call() for _ in range(calls)]
             turns += 1
     finally:
         gc.enable()
@@ -250,11 +251,9 @@ def _closed(gpu: bool) -> dict[str, Any] | None:
     return None if told is None else {"joules": None, "seconds": 0.0, "source": told, "measured": True}
 
 
-def _per_turn(usual: Sequence[float]) -> int:
-    """Calls of a turn, from nanoseconds of a call of each model: one where nobody else takes turns."""
-    if len(usual) == 1:
-        return 1
-    return max(1, min(_MOST_PER_TURN, round(_TURN_NANOSECONDS / max(usual))))
+def _per_turn(usual: float) -> int:
+    """Calls of a turn of a model whose calls usually take so many nanoseconds."""
+    return max(1, min(_MOST_PER_TURN, round(_TURN_NANOSECONDS / usual)))
 
 
 def _bind(processors: Sequence[int]) -> None:
@@ -307,10 +306,10 @@ def _in_a_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _opening(asked: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    """Time and memory to make a model ready and call it once, above what the runtime's package takes by itself."""
+    """Time and memory to make a model ready and call it once, above what its runtime's packages take by themselves."""
     import numpy as np
 
-    _load_package(asked)
+    _import_packages(asked, job)
     before = _memory(reset=True)
     begin = time.perf_counter()
     _, ready = _open(asked, job)
@@ -335,16 +334,28 @@ def _memory(reset: bool = False) -> int | None:
         return None
 
 
-def _load_package(asked: Mapping[str, Any]) -> None:
+def _import_packages(asked: Mapping[str, Any], job: Job) -> None:
+    """Import what opening and calling the model imports: torch brings some only then, in seconds."""
     from edgeq import runtime as runtimes
     from edgeq.runtime import onnx_runtime
 
     _, name = runtimes.form(asked["path"], asked["stage"], asked["runtime"])
-    with suppress(ImportError):  # opening it says how to get it
-        if name.startswith("onnxruntime"):
-            onnx_runtime.load()
-        elif name in PACKAGES:
-            importlib.import_module(PACKAGES[name][1])
+    if name.startswith("onnxruntime"):  # brings all at once, and TensorRT takes minutes to open a model
+        onnx_runtime.load()
+        return
+    for module in _in_a_child(partial(_imports, asked, job))["modules"]:
+        with suppress(Exception):  # not every module's name can be imported
+            importlib.import_module(module)
+
+
+def _imports(asked: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """The modules that opening and calling a model adds, in order."""
+    import numpy as np
+
+    before = set(sys.modules)
+    _, ready = _open(asked, job)
+    ready.predict(np.zeros((job["batch"], *ready.input_shape), np.float32))
+    return {"modules": [name for name in sys.modules if name not in before]}
 
 
 def _open(asked: Mapping[str, Any], job: Job) -> tuple[str, Runtime]:
