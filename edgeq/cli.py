@@ -439,13 +439,21 @@ def bench_command(
     )
     result = run.bench(models, target, settings, other=other, data=data, country=country)
     present(result.to_json(), "benchmarks", as_json)
+    failures, interrupted = list(result.failures), result.interrupted
     if page is not None:
-        report.write([one.to_json() for one in result.results], page, run.verification(models))
+        verified = None
+        try:
+            verified = None if interrupted else run.verification(models)
+        except InputError as failure:  # what was measured is reported all the same
+            failures.append(f"not verified: {failure}")
+        except KeyboardInterrupt:
+            interrupted = True
+        report.write([one.to_json() for one in result.results], page, verified)
         click.echo(f"wrote {page}", err=True)
-    if result.interrupted:
+    if interrupted:
         raise KeyboardInterrupt
-    if result.failures:
-        raise CheckFailed("; ".join(result.failures))
+    if failures:
+        raise CheckFailed("; ".join(failures))
 
 
 def _names(listed: str | None) -> tuple[str | None, ...]:

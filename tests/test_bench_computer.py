@@ -261,6 +261,49 @@ def test_what_was_finished_before_an_interruption_is_kept(
     assert code == 130 and not out
 
 
+@pytest.mark.parametrize("where", ["scores", "verification"])
+def test_an_interruption_after_the_timing_leaves_the_times(
+    where: str, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run", lambda job, on_progress: reply())
+    monkeypatch.setattr(
+        run.accuracy if where == "scores" else run.verify, "measure" if where == "scores" else "verify", interrupted
+    )
+    data = ("--data", recordings) if where == "scores" else ()
+    page = tmp_path / "report.json"
+    code, out, err = edgeq_bench(capsys, "esc10-qnano", "--target", "cpu", "--json", *data, "--report", page)
+    value = json.loads(out)
+    (one,) = value if isinstance(value, list) else [value]
+    assert code == 130 and one["latency_ms"]["p50"] == 2.0 and "interrupted" in err
+    assert json.loads(page.read_text()) == {"results": [one]}
+
+
+def test_a_model_that_cannot_be_verified_is_reported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(opened: Any) -> None:
+        raise InputError("goldens.npz: not as recorded")
+
+    monkeypatch.setattr(local, "run", lambda job, on_progress: reply())
+    monkeypatch.setattr(run.verify, "verify", damaged)
+    page = tmp_path / "report.json"
+    code, out, err = edgeq_bench(capsys, "esc10-qnano", "--target", "cpu", "--json", "--report", page)
+    assert code == 1 and "not verified: goldens.npz: not as recorded" in err
+    assert json.loads(page.read_text()) == {"results": [json.loads(out)]}
+
+
+def test_each_stage_runs_in_the_runtimes_that_take_it() -> None:
+    assert run._forms((None,), (None, "litert")) == [(None, None), (None, "litert")]
+    both = run._forms(("onnx", "tflite-int8"), ("onnxruntime", "litert"))
+    assert both == [("onnx", "onnxruntime"), ("tflite-int8", "litert")]
+    left = run._forms(("onnx", "tflite"), ("litert",))
+    assert left == [("onnx", "litert"), ("tflite", "litert")], "nothing asked for runs onnx: opening says so"
+    assert run._forms(("onnx",), ("tensorrt",)) == [("onnx", "tensorrt")]
+
+
 def test_labels_that_the_model_lacks_are_told_before_the_work(
     recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,6 +111,8 @@ def bench(
             results = _scored(results, everyone, Path(data))
         except InputError as failure:  # what was timed is not lost for a recording
             failures.append(failure)
+        except KeyboardInterrupt:
+            interrupted = True
     if grid is not None:
         results = [_emitting(result, grid) for result in results]
     return Bench(tuple(results), tuple(map(str, failures)), interrupted)
@@ -167,16 +170,27 @@ def _attempts(
         pair = [one] if rival is None else [one, rival]
         if place.board is not None:
             yield partial(_on_board, pair, place.board)
-        for stage in settings.stages if place.start is not None else ():
-            for runtime in place.runtimes:
+        else:
+            for stage, runtime in _forms(settings.stages, place.runtimes):
                 contenders = [Contender(each, stage, runtime, inputs.get(each.path)) for each in pair]
                 yield partial(_on_computer, contenders, place, settings)
+
+
+def _forms(stages: Sequence[str | None], names: Sequence[str | None]) -> list[tuple[str | None, str | None]]:
+    """Each stage in each runtime that runs it; one that fits none of the others stays, to be told as an error."""
+    every = list(itertools.product(stages, names))
+    fitting = [
+        (stage, name) for stage, name in every if stage is None or stage in runtimes.RUNTIMES.get(name or "", (stage,))
+    ]
+    fit_stages, fit_names = {stage for stage, _ in fitting}, {name for _, name in fitting}
+    return [form for form in every if form in fitting or form[0] not in fit_stages or form[1] not in fit_names]
 
 
 def _on_computer(contenders: Sequence[Contender], place: _Place, settings: Settings) -> list[Result]:
     assert place.start is not None
     names = " against ".join(one.subject.name for one in contenders)
-    with _shown(f"{names} on {place.name}") as on_progress:
+    form = [word for word in (contenders[0].runtime, contenders[0].stage) if word is not None]
+    with _shown(" ".join((f"{names} on {place.name}", *form))) as on_progress:
         return computer.measure(contenders, place.name, place.start, settings, on_progress)
 
 
