@@ -16,21 +16,22 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int, patience: float = PATIENCE) -> Iterator[Advance]:
-    """Show a bar while the block lasts, once it has lasted `patience` seconds; what is quick shows nothing.
+def progress(what: str, total: int, patience: float | None = None) -> Iterator[Advance]:
+    """Show a bar while the block lasts, once it has lasted `patience` seconds (PATIENCE); what is quick shows nothing.
 
     Yields a function that is told how many of `total` were done since it was last called, and what to say beside them.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    shortest = PATIENCE if patience is None else patience
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
     task = bar.add_task(what, total=total, note="")
     started = time.monotonic()
 
     def show() -> None:
-        if time.monotonic() - started >= patience:
+        if time.monotonic() - started >= shortest:
             bar.start()
 
     def advance(count: int, note: str = "") -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgeq import progress
+
 # A shared machine stalls now and then: no deadline, and the same examples on every run.
 settings.register_profile("edgeq", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgeq")
+
+# There quick work may last long enough to show a bar, where a test expects one line of an error.
+progress.PATIENCE = math.inf
 
 ROOT = Path(__file__).resolve().parent.parent
 
