@@ -121,7 +121,7 @@ def count(value: float) -> str:
 
 def size(value: float) -> str:
     """Bytes."""
-    return f"{value:.4g} B" if abs(value) < 1000 else _scaled(value, "B", ((1e9, "G"), (1e6, "M"), (1e3, "k")))
+    return f"{value:,.0f} B" if abs(value) < 1000 else _scaled(value, "B", ((1e9, "G"), (1e6, "M"), (1e3, "k")))
 
 
 def grams(value: float) -> str:
