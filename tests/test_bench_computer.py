@@ -206,6 +206,7 @@ def test_a_folder_without_clips_and_a_file_without_labels_are_refused(recordings
         run.bench(file, "cpu", BRIEF, data=recordings)
     (one,) = run.bench(file, "cpu", BRIEF).results
     assert one.frontend is not None and one.real_time_factor is not None, "the file says what it hears"
+    assert one.stage == "tflite-int8", "though its name says only that it is a TFLite file"
 
 
 def test_failures_beside_results_are_kept_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,11 +359,12 @@ def _imports(asked: Mapping[str, Any], job: Job) -> dict[str, Any]:
 
 
 def _open(asked: Mapping[str, Any], job: Job) -> tuple[str, Runtime]:
-    """The stage that was chosen, and the model ready to run."""
+    """The stage that was chosen, and the model ready to run; whether a single .tflite file is INT8 it says itself."""
     from edgeq import runtime as runtimes
 
     stage, name = runtimes.form(asked["path"], asked["stage"], asked["runtime"])
-    return stage, runtimes.open(asked["path"], asked["stage"], name, job["threads"])
+    ready = runtimes.open(asked["path"], asked["stage"], name, job["threads"])
+    return "tflite-int8" if stage == "tflite" and ready.int8 else stage, ready
 
 
 def _frontend(path: str, ready: Runtime) -> FrontendSpec | None:
