@@ -68,7 +68,7 @@ def dequantize_output(graph: Graph, codes: np.ndarray) -> np.ndarray:
 
 def quantize(parameters: Quantization, x: np.ndarray) -> np.ndarray:
     """Nearest codes of an activation's real values (one scale), int8: ties to even as in ONNX, saturated."""
-    codes = np.rint(x.astype(np.float32) / parameters.scale[0]) + parameters.zero_point[0]
+    codes = np.rint(x.astype(np.float32) / parameters.scale[0]) + np.float32(parameters.zero_point[0])  # not float64
     return np.clip(codes, -128, 127).astype(np.int8)
 
 
