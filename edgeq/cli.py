@@ -490,6 +490,62 @@ def classify_command(
     present([result.to_json() for result in results], "classified", as_json)
 
 
+@commands.command("live", short_help="Listen to a microphone, a pipe or a file.")
+@click.argument("model", required=False)
+@click.option("--input", "source", metavar="FILE|-", help="A recording, or - for PCM on stdin.  [default: microphone]")
+@click.option("--real-time", is_flag=True, help="Play the recording at its own pace, as a microphone would hear it.")
+@click.option("--rate", type=click.IntRange(1_000, 768_000), help="Of raw PCM, in Hz.  [default: the model's]")
+@click.option("--channels", default=1, show_default=True, type=click.IntRange(1, 64), help="Of raw PCM.")
+@click.option("--device", metavar="N", help="Microphone, by its number or a part of its name.")
+@click.option("--list-devices", is_flag=True, help="List the microphones, and leave.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so much sound.")
+@click.option("--save-hits", type=click.Path(path_type=Path), metavar="DIR", help="Keep the sound of each event.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a window.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON line a window on stdout, nothing else.")
+def live_command(
+    model: str | None,
+    source: str | None,
+    real_time: bool,
+    rate: int | None,
+    channels: int,
+    device: str | None,
+    list_devices: bool,
+    seconds: float | None,
+    save_hits: Path | None,
+    top: int,
+    runtime: str | None,
+    int8: bool,
+    as_json: bool,
+) -> None:
+    """Listen with MODEL: labels window by window, and the events that its rule makes of them, until Ctrl-C.
+
+    MODEL is as in classify. Raw PCM is 16-bit little-endian; WAV says what it is:
+    arecord -f S16_LE -r 16000 -t raw | edgeq live MODEL --input - --rate 16000
+    """
+    if list_devices:
+        from edgeq.live import microphone
+
+        present([one.to_json() for one in microphone.devices()], "devices", as_json)
+        return
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    for option, given, wanted in (
+        ("--device", device, source is None),
+        ("--real-time", real_time, source not in (None, "-")),
+        ("--rate", rate, source == "-"),
+    ):
+        if given and not wanted:
+            raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
+    from edgeq.live import lines, run
+
+    settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8)
+    view = lines.JsonLines(top) if as_json else lines.PlainLines(top)
+    state = run.live(model, settings, view)
+    view.say(lines.summary(state, live=source in (None, "-") or real_time))
+
+
 @commands.command("tune-threshold", short_help="Fit MODEL's rule for events to recordings.")
 @click.argument("model")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of labelled recordings.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeq import quiet
 from edgeq.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Check:
 def examine() -> list[Check]:
     """Every check, the required ones first."""
     models, whole = _zoo()
-    return [*_interpreter(), *_audio(), *_runtimes(models), *whole, *_extras()]
+    return [*_interpreter(), *_audio(), _microphone(), *_runtimes(models), *whole, *_extras()]
 
 
 def _interpreter() -> Iterator[Check]:
@@ -60,6 +61,21 @@ def _decode(suffix: str) -> str:
     memory.seek(0)
     samples, _ = soundfile.read(memory)
     return f"{len(samples)} samples, read back by libsndfile {soundfile.__libsndfile_version__}"
+
+
+def _microphone() -> Check:
+    mend = "sudo apt install libportaudio2 and plug one in; or pipe sound in: edgeq live MODEL --input -"
+    return _try("microphone", _inputs, mend, optional=True)
+
+
+def _inputs() -> str:
+    with quiet.native_stderr():
+        import sounddevice
+
+        names = [one["name"] for one in sounddevice.query_devices() if one["max_input_channels"] > 0]
+    if not names:
+        raise InputError("PortAudio finds no input")
+    return f"{len(names)} inputs: {', '.join(names)}"
 
 
 def _runtimes(models: list[Bundle]) -> Iterator[Check]:

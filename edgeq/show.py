@@ -493,6 +493,16 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
+def devices(rows: Sequence[Value]) -> None:
+    """The microphones, by the number that chooses one."""
+    table = _table(">--device", "name", ">channels", ">rate")
+    for row in rows:
+        default = "  [dim](default)[/]" if row["default"] else ""
+        table.add_row(str(row["number"]), escape(row["name"]) + default, str(row["channels"]), f"{row['rate']:,} Hz")
+    console = _console()
+    console.print(table if rows else "no microphone")
+
+
 def _table(*columns: str, title: str | None = None) -> Table:
     """A table whose columns are named; a leading '>' right-aligns one."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)

@@ -16,7 +16,7 @@ FLOORS = (
     ("bundle",),
     ("zoo", "training", "runtime", "fresh"),
     ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),
-    ("export", "show", "bench", "tune", "mine"),
+    ("export", "show", "bench", "tune", "mine", "live"),
     ("model",),
     ("cli",),
 )

@@ -1,0 +1,45 @@
+"""What is heard as lines: JSON for programs, words for pipes and logs. What is no sound goes to stderr."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from edgeq.live.listener import Update
+from edgeq.live.run import State
+
+
+class JsonLines:
+    """A JSON line a window, with so many labels."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+
+    def update(self, update: Update, state: State) -> None:
+        click.echo(json.dumps(update.to_json(self._top), allow_nan=False))
+
+    def refresh(self, state: State) -> None:
+        pass
+
+    def say(self, words: str) -> None:
+        click.echo(f"edgeq: {words}", err=True)
+
+
+class PlainLines(JsonLines):
+    """A line a window: the second, the best labels, and the event that begins."""
+
+    def update(self, update: Update, state: State) -> None:
+        heard = "  ".join(f"{label} {score:.2f}" for label, score in update.top(self._top))
+        words = f"(silence) {heard}" if update.silent else heard
+        event = f"  <- {update.event.label}" if update.event else ""
+        click.echo(f"{update.time:9.2f} s  {words}{event}")
+
+
+def summary(state: State, live: bool) -> str:
+    """How it went, in a line; live: whether the sound was captured as it came."""
+    went = f"{state.seconds:.1f} s of sound, {state.windows} windows, {state.begun} events"
+    if not live:
+        return went
+    latency = f"latency p50 {state.latency(50):.0f} ms, p95 {state.latency(95):.0f} ms"
+    return f"{went}; {latency}; {state.mean_load:.0%} of a core; {state.dropped} samples lost"

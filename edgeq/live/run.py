@@ -1,0 +1,198 @@
+"""`edgeq live`: a source, a listener, and somebody to show it to."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edgeq import classify
+from edgeq.bundle import Bundle
+from edgeq.decision import Event, Rule
+from edgeq.errors import naming
+from edgeq.live import sources
+from edgeq.live.capture import Chunk, finite
+from edgeq.live.hits import Hits
+from edgeq.live.level import FLOOR_DB, Level
+from edgeq.live.listener import Listener, Update
+
+STDIN = "-"
+
+_LATENCIES = 1000
+_LOAD_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
+_KEPT_EVENTS = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to listen to, and how.
+
+    input: a recording, "-" for stdin, or None for a microphone. real_time: play a recording at its own pace. rate (Hz),
+    channels: of raw PCM on stdin; the model's rate where it is None. device: as `microphone.find` takes it. seconds:
+    when to stop. save_hits: a folder for the sound of events. runtime, int8: as `classify` takes them.
+    """
+
+    input: str | None = None
+    real_time: bool = False
+    rate: int | None = None
+    channels: int = 1
+    device: str | None = None
+    seconds: float | None = None
+    save_hits: Path | None = None
+    runtime: str | None = None
+    int8: bool = False
+
+
+@dataclass
+class State:
+    """How the listening goes, as of now.
+
+    seconds: of sound. load, mean_load: processor time of this process over time that passed, 1 is one core, in the last
+    seconds and since the beginning. latencies: of the last windows, in ms. begun: events so far; events: the last of
+    them. words: what was said last of source or disk.
+    """
+
+    model: str
+    source: str
+    seconds: float = 0.0
+    peak_db: float = FLOOR_DB
+    load: float = 0.0
+    mean_load: float = 0.0
+    dropped: int = 0
+    windows: int = 0
+    begun: int = 0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
+    words: str = ""
+
+    def latency(self, percent: int) -> float:
+        """That percentile of the latencies, in ms; 0 before the first."""
+        if len(self.latencies) < 2:
+            return self.latencies[0] if self.latencies else 0.0
+        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+
+
+class View(Protocol):
+    """Who is shown what is heard."""
+
+    def update(self, update: Update, state: State) -> None:
+        """A window was heard."""
+
+    def refresh(self, state: State) -> None:
+        """Some time passed."""
+
+    def say(self, words: str) -> None:
+        """Something happened that is no sound."""
+
+
+def live(model: str | Path | Bundle, settings: Settings, view: View) -> State:
+    """Listen until the sound, or `settings.seconds` of it, is over. Returns how it went.
+
+    model: as `classify` takes it. Raises InputError where model or source are not usable, naming them.
+    """
+    about, ready = classify.prepare(model, settings.runtime, settings.int8)
+    rule = about.decision.events or Rule()
+    listener = Listener(about.labels, about.frontend, ready, rule)
+    longest = about.frontend.window_seconds + rule.patience * about.frontend.window_hop_seconds
+    hits = None if settings.save_hits is None else Hits(settings.save_hits, longest)
+    name = about.name if isinstance(about, Bundle) else Path(str(model)).name
+    state = State(f"{name}{' INT8' if ready.int8 else ''} in {ready.name}", _named(settings))
+
+    def say(words: str) -> None:
+        state.words = words
+        view.say(words)
+
+    def show(updates: list[Update]) -> None:
+        for update in updates:
+            state.windows += 1
+            state.latencies.append(update.latency_ms)
+            if update.event:
+                state.begun += 1
+                state.events.append(update.event)
+                if hits:
+                    try:
+                        hits.save(update.event)
+                    except OSError as error:  # a full disk is no reason to stop listening
+                        say(f"{error.filename}: not saved, {error.strerror}")
+            view.update(update, state)
+
+    level, load, began = Level(), _Load(), None
+    with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
+        for chunk in chunks:
+            if chunk.heard is not None:
+                for words in level.hear(chunk):
+                    say(words)
+            taken = finite(_within(chunk, listener.seconds, settings.seconds))
+            updates = listener.push(taken)
+            if hits:
+                hits.keep(taken, listener.seconds)
+            state.seconds, state.dropped = listener.seconds, listener.dropped
+            state.peak_db, (state.load, state.mean_load) = level.peak_db, load.measured()
+            show(updates)
+            view.refresh(state)
+            began = time.monotonic() if began is None and len(chunk.samples) else began
+            if settings.seconds is not None and began is not None and _over(settings.seconds, state, began, chunk):
+                return state
+        show(listener.finish())
+    return state
+
+
+def _named(settings: Settings) -> str:
+    return {None: "microphone", STDIN: "stdin"}.get(settings.input, str(settings.input))
+
+
+@contextmanager
+def _chunks(settings: Settings, rate: int, state: State, say: Callable[[str], None]) -> Iterator[Iterator[Chunk]]:
+    """The sound that the settings ask for, which ends with the block."""
+    if settings.input is None:
+        from edgeq.live.microphone import Microphone
+
+        with Microphone(settings.device, say) as microphone:
+            state.source = microphone.device.name
+            yield iter(microphone)
+    elif settings.input == STDIN:
+        with closing(sources.piped(0, settings.rate or rate, settings.channels)) as chunks:
+            yield chunks
+    else:
+        play = sources.played if settings.real_time else sources.recording
+        with closing(play(settings.input, rate)) as chunks:
+            yield chunks
+
+
+def _within(chunk: Chunk, begin: float, limit: float | None) -> Chunk:
+    """What of a chunk lies before the end that was asked for."""
+    if limit is None:
+        return chunk
+    most = max(0, round((limit - begin) * chunk.rate) - chunk.missing)
+    return Chunk(chunk.samples[:most], chunk.rate, chunk.heard, chunk.missing)
+
+
+def _over(limit: float, state: State, began: float, chunk: Chunk) -> bool:
+    """Whether that many seconds are over: of sound, or where it is captured and fails to come, by the clock."""
+    late = chunk.heard is not None and time.monotonic() - began > limit + _PATIENCE_SECONDS
+    return state.seconds >= limit - 0.5 / chunk.rate or late
+
+
+class _Load:
+    """Processor time of this process over time that passed: in the last seconds, and since the beginning."""
+
+    def __init__(self) -> None:
+        self._begun = self._since = time.monotonic(), time.process_time()
+        self._last: float | None = None
+
+    def measured(self) -> tuple[float, float]:
+        now = time.monotonic(), time.process_time()
+        whole = _share(self._begun, now)
+        if now[0] - self._since[0] >= _LOAD_SECONDS:
+            self._last, self._since = _share(self._since, now), now
+        return (whole if self._last is None else self._last), whole
+
+
+def _share(before: tuple[float, float], now: tuple[float, float]) -> float:
+    return (now[1] - before[1]) / max(now[0] - before[0], 1e-9)
