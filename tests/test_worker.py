@@ -35,12 +35,12 @@ def test_two_models_take_turns_and_say_what_they_are() -> None:
     assert (second["runtime"], second["stage"], second["int8"]) == ("litert", "tflite-int8", True)
     assert first["input_shape"] == list(zoo.find("esc10-qtiny").frontend.input_shape) and first["classes"] == 10
     assert len(first["nanoseconds"]) / first["per_turn"] == len(second["nanoseconds"]) / second["per_turn"] > 1
-    assert sum(first["nanoseconds"]) + sum(second["nanoseconds"]) < 4e9
     assert all(
         one["load_ms"] > 0 and one["memory_bytes"] > 1e5 and min(one["nanoseconds"]) > 1e4 for one in (first, second)
     )
     assert len(first["frontend_nanoseconds"]) >= 5 and first["energy"] is None
-    assert result["conditions"]["after"]["seconds"] - result["conditions"]["before"]["seconds"] >= 1.5
+    elapsed = result["conditions"]["after"]["seconds"] - result["conditions"]["before"]["seconds"]
+    assert elapsed >= 1.5 and sum(first["nanoseconds"]) + sum(second["nanoseconds"]) <= 1e9 * elapsed
     assert told and told[-1] == (1.5, 1.5)
 
 
@@ -57,6 +57,7 @@ def test_the_order_of_turns_is_a_b_b_a(monkeypatch: pytest.MonkeyPatch) -> None:
 
     worker._time([Timed("a"), Timed("b")], (3, 2), job(runs=6), lambda line: None)  # type: ignore[list-item]
     assert "".join(order) == "aaabb" + "bbaaa" + "aaabb"
+    assert [worker._per_turn(usual) for usual in (1e5, 1e6, 2e8)] == [20, 5, 1], "about as long a turn each"
 
 
 def test_runs_are_so_many_and_inputs_may_be_real(tmp_path: Path) -> None:

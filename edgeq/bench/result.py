@@ -93,14 +93,15 @@ class Comparison:
 class Result:
     """One model on one target; None where a figure does not apply, and then it is not in the JSON.
 
-    kind: how latency was found. latency_ms: of one call with a batch of windows (1 unless said otherwise), without the
-    front end. real_time_factor: seconds from one window to the next over the seconds that front end and network take
-    for one (the median, or the worse end of a band); above 1 it keeps up with a microphone. load_ms: from the file to
-    ready to run, in a process that has the runtime's package loaded. memory_bytes: peak resident memory of that process
-    up to the end of its first call, less what it had before the model was opened. energy_mj, co2_g: of one window.
-    cycles: of the core, with memory that never waits. ram_bytes: the arena and the stack. file_bytes: the model's file.
-    accuracy: see `bench.accuracy`. machine: where it ran. warnings: what may have disturbed it. figures: how each of
-    the numbers that stand alone was come by.
+    kind: how latency was found. latency_ms: of one call with a batch of windows (1 unless said otherwise), without
+    the front end; to a GPU and back, from the computer's memory. real_time_factor: seconds from one window to the
+    next over the seconds that front end and network take for one (the median, or the worse end of a band); above 1 it
+    keeps up with a microphone. load_ms: from the file to ready to run, in a process that has the runtime's package
+    loaded. memory_bytes: peak resident memory of that process up to the end of its first call, less what it had
+    before the model was opened; a GPU's own is not among it. energy_mj, co2_g: of one window. cycles: of the core,
+    with memory that never waits. ram_bytes: the arena and the stack. file_bytes: the model's file. accuracy: see
+    `bench.accuracy`. machine: where it ran. warnings: what may have disturbed it. figures: how each of the numbers
+    that stand alone was come by.
     """
 
     model: str
