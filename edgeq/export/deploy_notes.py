@@ -34,17 +34,37 @@ _RESOLVER_METHODS = {
 def tflite_micro(model: bytes) -> str:
     """C++ lines for TensorFlow Lite Micro: the operator resolver, and shape, scale and zero point of input and output.
 
-    model: a .tflite file; the lines say what is in it. Raises InputError where it can't be read.
+    model: a .tflite file; the lines say what is in it, and which operators come out wrong there. Raises InputError
+    where it can't be read.
     """
     graph = from_tflite.read(model)
     methods = [_RESOLVER_METHODS[kind] for kind in sorted({op.kind for op in graph.ops})]
     lines = [
+        *_warnings(graph),
         f"tflite::MicroMutableOpResolver<{len(methods)}> resolver;",
         *(f"resolver.{method}();" for method in methods),
         *_constants("kInput", graph.tensors[graph.input]),
         *_constants("kOutput", graph.tensors[graph.output]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _warnings(graph: ir.Graph) -> list[str]:
+    """A RELU6 that is not fused into another operator is limited there, but not brought to its output's scale."""
+    wrong = [op.output for op in graph.ops if isinstance(op, ir.Relu6) and _rescales(op, graph)]
+    if not wrong:
+        return []
+    return [
+        f"// WRONG CODES: {len(wrong)} RELU6 ({', '.join(wrong)}): this runtime's kernel limits codes,",
+        "// and leaves out the change of scale that the file asks for. edgeq's own C (--c) computes them right.",
+    ]
+
+
+def _rescales(op: ir.Op, graph: ir.Graph) -> bool:
+    source, result = (graph.tensors[name].quantization for name in (op.inputs[0], op.output))
+    if source is None or result is None:  # of a float file
+        return False
+    return bool((source.scale != result.scale).any() or (source.zero_point != result.zero_point).any())
 
 
 def _constants(prefix: str, tensor: ir.Tensor) -> list[str]:
