@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,9 @@ def tune(
     model: a bundle, its folder or zoo name. data: a folder that `corpora.open` takes, with one label a recording;
     recordings that the model says it was trained on are left out. An event of a recording's own label is right at any
     place in it; one of any other label is a false alarm, as is every one where the model lacks the label or it is
-    background. output: the bundle to write, by default build/<name>. smoothing to background: the rest of the rule, see
-    `Rule`; by default the model's own. runtime, int8: as `runtime.open` and `runtime.choose_stage` take them.
+    background. output: the bundle to write, by default build/<name>; C in it gets the rule, its .onnx and .tflite files
+    are as they were. smoothing to background: the rest of the rule, see `Rule`; by default the model's own. runtime,
+    int8: as `runtime.open` and `runtime.choose_stage` take them.
     Of thresholds that do as well as each other it takes the middle one; where none keeps the false alarms as low, that
     with the fewest, and a warning. Memory does not grow with the recordings.
     Raises InputError where the model or folder is none, no recording is left or has a label that can be an event,
@@ -137,13 +139,14 @@ def tune(
     curve = tuple(heard.counts())
     chosen, told = _choose(curve, heard.hours, false_alarms)
     fitted = replace(rule, on=chosen.on, off=chosen.off)
+    decision = DecisionRule(opened.decision.kind, fitted)
     warnings += [*heard.warnings(data), *told]
     written = bundle.copy(
         opened,
         destination,
-        exports=_exports(opened),
+        exports=_exports(opened, decision),
         lowering=opened.file(LOWERING) if LOWERING in opened.files else None,
-        decision=DecisionRule(opened.decision.kind, fitted),
+        decision=decision,
     )
     return Tuned(written, stage, fitted, chosen, heard.events, heard.hours, curve, tuple(warnings))
 
@@ -254,13 +257,14 @@ def _choose(curve: Sequence[Counts], hours: float, false_alarms: float) -> tuple
     return equal[len(equal) // 2], told
 
 
-def _exports(opened: Bundle) -> Mapping[str, Content]:
-    """The bundle's exported files as they are."""
+def _exports(opened: Bundle, decision: DecisionRule) -> Mapping[str, Content]:
+    """The bundle's exported files as they are; of C, which holds the rule, what it is with this one."""
 
-    def content(stage: str) -> Content:
-        path = opened.exports[stage]
-        if path in opened.files:
-            return lambda: opened.file(path)
-        return lambda: {name.removeprefix(f"{path}/"): opened.file(name) for name in opened.exported_files(stage)}
+    def c() -> Mapping[str, bytes]:
+        from edgeq.cortexm.project import project
+        from edgeq.graph import from_tflite
 
-    return {stage: content(stage) for stage in opened.exports}
+        graph = from_tflite.read(opened.checked(opened.exported("tflite-int8")))
+        return project(graph, opened.name, opened.labels, opened.frontend, decision).files
+
+    return {stage: c if stage == "c-int8" else partial(opened.export, stage) for stage in opened.exports}

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from edgeq import runtime
+from edgeq.audio.frontend import FrontendSpec
 from edgeq.decision import Rule
 
 FRONTEND = replace(bundles.FRONTEND, window_hop_seconds=0.5, gate=None)
@@ -64,12 +65,12 @@ class Script:
         return np.array(given, np.float32)
 
 
-def record(folder: Path, windows: dict[str, list[int]]) -> Path:
+def record(folder: Path, windows: dict[str, list[int]], spec: FrontendSpec = FRONTEND) -> Path:
     """Recordings of so many windows each, by label."""
     for label, counts in windows.items():
         (folder / label).mkdir(parents=True, exist_ok=True)
         for number, count in enumerate(counts):
-            samples = round((FRONTEND.window_seconds + FRONTEND.window_hop_seconds * (count - 1)) * 8000)
+            samples = round((spec.window_seconds + spec.window_hop_seconds * (count - 1)) * 8000)
             noise = np.random.default_rng(number).normal(0, 0.1, samples)
             soundfile.write(folder / label / f"{number}.wav", noise, 8000, subtype="FLOAT")
     return folder
@@ -84,3 +85,18 @@ def play(monkeypatch: pytest.MonkeyPatch, *clips: Iterable[Sequence[float]]) -> 
 def alone(label: int, *scores: float) -> list[list[float]]:
     """Windows in which one label has these scores and the others none."""
     return [[score if index == label else 0.0 for index in range(4)] for score in scores]
+
+
+def wandering(seed: int, levels: Sequence[float], classes: int, windows: int = 80) -> list[tuple[list[float], bool]]:
+    """Windows whose labels each stay at one of a few levels for a while, some of them gated.
+
+    Levels that all labels share make scores tie and meet thresholds exactly.
+    """
+    random = np.random.default_rng(seed)
+    stays = random.choice([0.2, 0.6, 1.0], size=classes)  # how readily each label goes to another level
+    now = random.choice(levels, classes)
+    rows = []
+    for _ in range(windows):
+        now = np.where(random.random(classes) < stays, random.choice(levels, classes), now)
+        rows.append((now.tolist(), bool(random.random() < 0.05)))
+    return rows

@@ -13,7 +13,7 @@ from events import FRONTEND, alone, heard, play, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeq import bundle, cli, corpora, tune
+from edgeq import bundle, cli, corpora, runtime, tune
 from edgeq.bundle import Bundle
 from edgeq.corpora import metrics
 from edgeq.decision import DecisionRule, Rule
@@ -161,3 +161,15 @@ def test_what_cannot_be_fitted_is_told(model: Bundle, tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=r"1 of 2 recordings cannot be decoded.*forest.0\.wav"):
         tune.tune(model, data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_c_of_a_bundle_gets_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, quantized, _ = bundles.graphs()
+    exports = {"tflite-int8": bundles.files(*bundles.graphs()[:2])["tflite-int8"], "c-int8": bundles.c_files(quantized)}
+    spec = bundles.exported(tmp_path / "in", exports=exports).frontend
+    data = record(tmp_path / "data", {"bark": [3], "street": [3]}, spec)
+    with monkeypatch.context() as patch:
+        play(patch, alone(0, 0.9, 0.9, 0.9), alone(2, 0.0, 0.3, 0.0))
+        written = tune.tune(tmp_path / "in", data, tmp_path / "in", background=["hum"]).bundle
+    assert {"c/small_events.c", "c/small_events.h", "c/events.h"} <= set(written.files)
+    assert runtime.open(written, stage="c-int8").name == "c"  # it runs nothing but the C that belongs to the bundle

@@ -42,7 +42,7 @@ def project(
     network = emit.emit(graph, name, labels, target)
     around, notes = None, []
     try:
-        around = _around(graph, name, len(labels), spec, rule)
+        around = _around(graph, name, labels, spec, rule)
     except InputError as error:
         notes.append(f"C of the network alone: {error}")
     files = {**network.files, **(around.files if around else {})}
@@ -58,10 +58,10 @@ def sizes(made: Project, target: Target) -> build.Sizes:
     return build.sizes(build.link(made.network, target, made.around))
 
 
-def _around(graph: Graph, name: str, classes: int, spec: FrontendSpec, rule: DecisionRule) -> Surroundings:
+def _around(graph: Graph, name: str, labels: Sequence[str], spec: FrontendSpec, rule: DecisionRule) -> Surroundings:
     before = frontend.emit(spec, _quantization(graph, graph.input), name)
-    after = decision.emit(rule, _quantization(graph, graph.output), classes, name)
-    functions = (*frontend.FUNCTIONS, *decision.FUNCTIONS)
+    after = decision.emit(rule, _quantization(graph, graph.output), len(labels), name, labels)
+    functions = (*frontend.FUNCTIONS, *decision.functions(rule))
     return Surroundings({**before.files, **after}, tuple(f"{before.prefix}_{function}" for function in functions))
 
 
