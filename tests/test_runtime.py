@@ -14,6 +14,7 @@ from edgeq import bundle, runtime
 from edgeq.errors import InputError
 from edgeq.export.tflite import to_tflite
 from edgeq.graph import reference
+from edgeq.runtime.litert import TFLiteRuntime
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["real", "quaternion"])
@@ -255,6 +256,55 @@ def test_tflite_models_of_others_are_refused(tmp_path):
         path.write_bytes(to_tflite(other))
         with pytest.raises(InputError, match=match):
             runtime.open(path)
+
+
+class Others:
+    """The interface of an interpreter whose network gives the sum of its input's values, and twice that."""
+
+    def __init__(self, taken, given):
+        self.taken, self.given = taken, given
+
+    def allocate_tensors(self):
+        pass
+
+    def get_input_details(self):
+        return [{"index": 0, "shape": (1, 2, 3, 1), "dtype": self.taken[0], "quantization": self.taken[1:]}]
+
+    def get_output_details(self):
+        return [{"index": 1, "shape": (1, 2), "dtype": self.given[0], "quantization": self.given[1:]}]
+
+    def set_tensor(self, index, codes):
+        assert index == 0 and codes.dtype == self.taken[0]
+        self.codes = codes
+
+    def invoke(self):
+        _, scale, zero_point = self.taken
+        self.sum = ((self.codes.astype(float) - zero_point) * (scale or 1.0)).sum()
+
+    def get_tensor(self, index):
+        kind, scale, zero_point = self.given
+        return (np.array([[self.sum, 2 * self.sum]]) / (scale or 1.0) + zero_point).astype(kind)
+
+
+@pytest.mark.parametrize("taken", [(np.int8, 0.5, -3), (np.float32, 0.0, 0)])
+@pytest.mark.parametrize("given", [(np.int8, 0.25, 7), (np.float32, 0.0, 0)])
+def test_int8_may_go_in_and_float32_come_out(tmp_path, taken, given):
+    ready = TFLiteRuntime("litert", lambda: Others(taken, given), tmp_path / "net.tflite", "net.tflite")
+    features = np.array([0.5, 1.0, 1.5, -2.0, 0.0, 3.0], np.float32).reshape(1, 1, 2, 3)
+    assert ready.int8 == (taken[0] is np.int8)
+    np.testing.assert_array_equal(ready.predict(features), [[4.0, 8.0]])
+
+
+@pytest.mark.parametrize(
+    ("taken", "match"),
+    [
+        ((np.uint8, 0.5, 128), "net.tflite: takes uint8 and gives float32, expected float32 or int8 each"),
+        ((np.int8, 0.0, 0), "net.tflite: an int8 input or output without a scale"),
+    ],
+)
+def test_other_element_types_are_refused(tmp_path, taken, match):
+    with pytest.raises(InputError, match=match):
+        TFLiteRuntime("litert", lambda: Others(taken, (np.float32, 0.0, 0)), tmp_path / "net.tflite", "net.tflite")
 
 
 def test_missing_packages_name_the_extra(real, monkeypatch):

@@ -14,7 +14,7 @@ class Runtime(Protocol):
     """A model ready to run.
 
     name: a key of RUNTIMES. input_shape: (components, mels, frames) of one window. classes: number of outputs.
-    int8: whether the file itself takes and gives int8; the conversion is done inside. metadata: what the file says
+    int8: whether the file itself takes int8; the conversion is done inside. metadata: what the file says
     about itself, see `embedded`; nothing where there is no file.
     """
 

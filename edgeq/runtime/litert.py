@@ -34,10 +34,10 @@ def litert(path: Path, where: str, threads: int, reference: bool = False) -> TFL
 
 
 class TFLiteRuntime:
-    """A .tflite model with one input (1, mels, frames, components) and one output (1, classes), both float32 or int8.
+    """A .tflite model with one input (1, mels, frames, components) and one output (1, classes), each float32 or int8.
 
     The Interpreter's interface is the same in ai-edge-litert and tflite-runtime. Codes of an int8 model are taken and
-    given here, by `graph.reference`.
+    given here, by `graph.reference`; of others' some take int8 and give float32.
     """
 
     def __init__(self, name: str, create: Callable[[], Any], path: Path, where: str) -> None:
@@ -53,16 +53,14 @@ class TFLiteRuntime:
         if len(inputs) != 1 or len(outputs) != 1:
             raise InputError(f"{where}: {len(inputs)} inputs, {len(outputs)} outputs, expected one of each")
         self._where, self._input, self._output = where, inputs[0], outputs[0]
-        kinds = {np.dtype(inputs[0]["dtype"]), np.dtype(outputs[0]["dtype"])}
-        if kinds not in ({np.dtype(np.int8)}, {np.dtype(np.float32)}):
-            raise InputError(f"{where}: element types {sorted(map(str, kinds))}, expected float32 or int8 in and out")
-        self.int8 = np.dtype(np.int8) in kinds
+        kinds = [np.dtype(details["dtype"]) for details in (inputs[0], outputs[0])]
+        if not set(kinds) <= {np.dtype(np.int8), np.dtype(np.float32)}:
+            raise InputError(f"{where}: takes {kinds[0]} and gives {kinds[1]}, expected float32 or int8 each")
+        self.int8 = kinds[0] == np.int8
         shapes = [tuple(int(size) for size in details["shape"]) for details in (inputs[0], outputs[0])]
         if shapes[0][:1] != (1,) or len(shapes[1]) != 2 or shapes[1][0] != 1:
             raise InputError(f"{where}: shapes {shapes[0]} and {shapes[1]}, expected a batch of 1 and (1, classes)")
-        if self.int8 and not all(details["quantization"][0] > 0 for details in (inputs[0], outputs[0])):
-            raise InputError(f"{where}: an int8 input or output without a scale; export it again")
-        self._taken, self._given = (_quantization(details) for details in (inputs[0], outputs[0]))
+        self._taken, self._given = (_quantization(where, details) for details in (inputs[0], outputs[0]))
         self.input_shape = as_input_shape(where, shapes[0][1:], "HWC")
         self.classes: int = shapes[1][1]
 
@@ -76,7 +74,7 @@ class TFLiteRuntime:
         """Probabilities of windows, as `Runtime.predict`."""
         check_features(features, self.input_shape)
         windows = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
-        if self.int8:
+        if self._taken is not None:
             windows = quantize(self._taken, windows)
         if len(windows) == 1:
             return self._run(windows)[None]
@@ -92,9 +90,14 @@ class TFLiteRuntime:
             output = self._interpreter.get_tensor(self._output["index"])[0]
         except (RuntimeError, ValueError) as error:
             raise unreadable(self._where, self.name, error) from error
-        return dequantize(self._given, output) if self.int8 else output
+        return output if self._given is None else dequantize(self._given, output)
 
 
-def _quantization(details: dict[str, Any]) -> Quantization:
+def _quantization(where: str, details: dict[str, Any]) -> Quantization | None:
+    """Of an int8 input or output; None of float32. Raises InputError where it has no scale."""
+    if details["dtype"] != np.int8:
+        return None
     scale, zero_point = details["quantization"]
+    if scale <= 0:
+        raise InputError(f"{where}: an int8 input or output without a scale; export it again")
     return Quantization(np.array([scale], np.float32), np.array([zero_point], np.int32))
