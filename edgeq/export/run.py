@@ -19,7 +19,7 @@ from edgeq import fresh, verify, zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle, Content
-from edgeq.cortexm import project, targets
+from edgeq.cortexm import build, project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
@@ -108,18 +108,7 @@ def export(
     memory it has to fit.
     Raises InputError on bad input, CheckFailed where the parity gate, the budget or the board fails.
     """
-    unknown = set(formats) - set(FORMATS)
-    if unknown or not formats:
-        raise InputError(f"formats {sorted(formats)}: expected some of {', '.join(FORMATS)}")
-    if calibration is not None and not int8:
-        raise InputError("--calib sets the ranges of INT8 files: add --int8")
-    if compact and "onnx" not in formats:
-        raise InputError("--compact is a form of ONNX files: add --onnx")
-    check_lowering(lowering, int8)
-    if c and not (int8 and "tflite" in formats):
-        raise InputError("--c is the INT8 .tflite file as C: add --int8 and --tflite")
-    if board is not None and not c:
-        raise InputError("--board says what the C has to fit: add --c")
+    _check_options(formats, int8, calibration, lowering, compact, c, board)
     target = None if board is None else targets.find(board)
     if output is not None:
         bundles.check_place(Path(output))  # now, and the recordings: not after an untrained network was made
@@ -150,15 +139,10 @@ def export(
                 raise CheckFailed(f"{source.name}: {reports[-1].failure}; nothing was written to {destination}")
 
         written = bundles.copy(source, destination, exports=files, ranges=ranges, lowering=selection.table, gate=gate)
-    last = "tflite-int8" if "tflite-int8" in files else "tflite"
-    content = written.export(last) if last in files else None
+    content = written.export("tflite-int8" if int8 else "tflite") if "tflite" in files else None
     read_back = from_tflite.read(content) if content else quantized or floats["onnx"]
     firmware = deploy_notes.tflite_micro(content) if content else None
-    macs = sum(layer.macs for layer in cost.layers(graph))
-    chosen = {
-        form: {**choice.to_json(), "macs": macs, "multiplies": cost.multiplies(floats[form])}
-        for form, choice in selection.choices.items()
-    }
+    chosen = _chosen(graph, floats, selection)
     notes = (*selection.notes, *((INT8_NOTE,) if int8 and chosen else ()), *c_notes)
     return Exported(written, reports[-1], read_back, firmware, chosen, notes)
 
@@ -172,6 +156,29 @@ def describe(model: Bundle) -> Graph:
     return replace(graph, name=model.name, metadata=embedded.words(model))
 
 
+def _check_options(
+    formats: Sequence[str],
+    int8: bool,
+    calibration: str | Path | None,
+    lowering: str | Path,
+    compact: bool,
+    c: bool,
+    board: str | None,
+) -> None:
+    unknown = set(formats) - set(FORMATS)
+    if unknown or not formats:
+        raise InputError(f"formats {sorted(formats)}: expected some of {', '.join(FORMATS)}")
+    if calibration is not None and not int8:
+        raise InputError("--calib sets the ranges of INT8 files: add --int8")
+    if compact and "onnx" not in formats:
+        raise InputError("--compact is a form of ONNX files: add --onnx")
+    check_lowering(lowering, int8)
+    if c and not (int8 and "tflite" in formats):
+        raise InputError("--c is the INT8 .tflite file as C: add --int8 and --tflite")
+    if board is not None and not c:
+        raise InputError("--board says what the C has to fit: add --c")
+
+
 def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
     if zoo.is_architecture(model):
         return fresh.write(str(model), scratch, classes)
@@ -183,6 +190,15 @@ def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
 
 def _lowered(graph: Graph, form: str, selection: Selection) -> Graph:
     return lowered(graph, form, selection.choices[form]) if form in selection.choices else graph
+
+
+def _chosen(graph: Graph, floats: Mapping[str, Graph], selection: Selection) -> dict[str, dict[str, Any]]:
+    """By float format: each layer's form, the network's MACs in block form, and what the file multiplies."""
+    macs = sum(layer.macs for layer in cost.layers(graph))
+    return {
+        form: {**choice.to_json(), "macs": macs, "multiplies": cost.multiplies(floats[form])}
+        for form, choice in selection.choices.items()
+    }
 
 
 def _files(floats: Mapping[str, Graph], quantized: Graph | None, compact: bool) -> dict[str, Content]:
@@ -202,13 +218,13 @@ def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[s
     for line in made.notes:
         note(line)
     network = made.network
-    note(f"C of the network: {network.arena_bytes} bytes of RAM, {network.constants} bytes of constants in flash")
+    note(f"C of the network: {network.arena_bytes:,} bytes of RAM, {network.constants:,} bytes of constants in flash")
     if target is not None:
         sizes = project.sizes(made, target)
         what = "the network takes" if made.around is None else "network and front end take"
         note(
-            f"{target.name}: {what} {sizes.flash} of {target.flash.bytes} bytes of flash, "
-            f"{sizes.ram} of {target.ram.bytes} bytes of RAM; the stack comes on top"
+            f"{target.name}: {what} {sizes.flash:,} of {target.flash.bytes:,} bytes of flash, "
+            f"{sizes.ram:,} of {target.ram.bytes:,} bytes of RAM; {build.STACK_BYTES:,} more were kept for the stack"
         )
     return made.files
 
