@@ -175,7 +175,7 @@ def in_qemu(elf: Path, core: str) -> Seen:
             "qemu-system-arm", "-M", BOARDS[core].name, "-nographic", "-monitor", "none", "-serial", "none",
             "-semihosting-config", "enable=on,target=native", "-plugin", f"{plugin},out={counted}", "-kernel", str(elf),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
         if done.returncode or not counted.exists():
             raise InputError(f"QEMU: ends with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
         lines = [line.split() for line in counted.read_text().splitlines()]
