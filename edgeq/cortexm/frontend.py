@@ -182,7 +182,7 @@ def _header(spec: FrontendSpec, quantization: Quantization, prefix: str, ram: in
    SPDX-License-Identifier: Apache-2.0
 
    From 16-bit mono samples at {spec.sample_rate} Hz to what the model takes:
-   {shape}, {scale} a code, {zero_point} for 0.
+   {shape}, {scale:.9g} a code, {zero_point} for 0.
    Windows of {overlap}.
    Samples come in blocks of any size; the windows are the same. With the model and the decision of the same name:
 
