@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 from collections.abc import Iterator
 
 
@@ -27,3 +29,18 @@ def native_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def only_python_on_stderr() -> Iterator[None]:
+    """The same for as long as one likes: what Python writes to sys.stderr arrives.
+
+    PortAudio and ALSA speak whenever a device comes or goes, from any thread.
+    """
+    if not isinstance(sys.stderr, io.TextIOWrapper) or sys.stderr.fileno() != 2:
+        yield  # somebody else's, in whose way we must not be
+        return
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w", buffering=1, errors=sys.stderr.errors) as own:
+        with contextlib.redirect_stderr(own), native_stderr():
+            yield

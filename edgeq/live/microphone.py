@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import importlib
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,8 +90,8 @@ class Microphone:
     """
 
     def __init__(self, device: str | None, say: Callable[[str], None]) -> None:
-        self.device = find(device)
-        self._wanted = None if device is None else self.device.name
+        self.device: Device
+        self._asked = device
         self._say = say
         self._words: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._started: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -102,7 +103,7 @@ class Microphone:
             failure = self._started.get(timeout=2 * START_SECONDS)
         except queue.Empty:
             self.close()
-            raise InputError(f"{self.device.name}: the sound system does not answer; restart it, {_WITHOUT}") from None
+            raise InputError(f"the sound system does not answer; restart it, {_WITHOUT}") from None
         if failure is not None:
             raise failure
 
@@ -140,13 +141,13 @@ class Microphone:
         """Let go of the device, or of a PortAudio that hangs."""
         self._stopping.set()
         self._keeper.join(timeout=LOST_SECONDS)
-        if self._keeper.is_alive():
-            # It would hang again where Python ends and sounddevice closes PortAudio.
-            atexit.unregister(_portaudio()._exit_handler)
+        if self._keeper.is_alive() and (handler := getattr(sys.modules.get("sounddevice"), "_exit_handler", None)):
+            atexit.unregister(handler)  # it would hang again where Python ends and sounddevice closes PortAudio
 
     def _keep(self) -> None:
         """Open the device, watch it, and open it again when it is lost."""
         try:
+            self.device = find(self._asked)
             stream = _Stream(self.device)
             stream.wait()
         except Exception as failure:  # told to who opened it
@@ -171,11 +172,10 @@ class Microphone:
         """The device once it is back; None where nobody waits for it any more."""
         while not self._stopping.is_set():
             try:
-                with quiet.native_stderr():
-                    portaudio = _portaudio()
-                    portaudio._terminate()  # there is no public way to have devices looked for again
-                    portaudio._initialize()
-                self.device = find(self._wanted)
+                portaudio = _portaudio()
+                portaudio._terminate()  # there is no public way to have devices looked for again
+                portaudio._initialize()
+                self.device = find(None if self._asked is None else self.device.name)
                 stream = _Stream(self.device)
                 stream.wait()
                 return stream
@@ -225,17 +225,16 @@ class _Stream:
             self.ring = Ring(rate)
             self._seen, self._seen_at = 0, time.monotonic()
             try:
-                with quiet.native_stderr():
-                    self._stream = portaudio.InputStream(
-                        device=device.number,
-                        channels=min(2, device.channels),
-                        samplerate=rate,
-                        blocksize=round(_BLOCK_SECONDS * rate),
-                        dtype="float32",
-                        callback=self._take,
-                        finished_callback=self._finish,
-                    )
-                    self._stream.start()
+                self._stream = portaudio.InputStream(
+                    device=device.number,
+                    channels=min(2, device.channels),
+                    samplerate=rate,
+                    blocksize=round(_BLOCK_SECONDS * rate),
+                    dtype="float32",
+                    callback=self._take,
+                    finished_callback=self._finish,
+                )
+                self._stream.start()
                 return
             except portaudio.PortAudioError as error:
                 if (error.args[1:2] or (None,))[0] != _INVALID_RATE:
@@ -264,7 +263,7 @@ class _Stream:
 
     def close(self) -> None:
         """End it: by abort, since stop waits for a device that may be gone."""
-        with contextlib.suppress(Exception), quiet.native_stderr():
+        with contextlib.suppress(Exception):
             self._stream.abort()
             self._stream.close()
 
@@ -284,6 +283,8 @@ def _unusable(device: Device, error: Exception) -> InputError:
 
 def _portaudio() -> Any:
     """The package sounddevice, imported when it is needed. Raises InputError where PortAudio is not installed."""
+    if "sounddevice" in sys.modules:
+        return sys.modules["sounddevice"]
     try:
         with quiet.native_stderr():
             return importlib.import_module("sounddevice")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgeq import classify
+from edgeq import classify, quiet
 from edgeq.bundle import Bundle
 from edgeq.decision import Event, Rule
 from edgeq.errors import naming
@@ -153,7 +153,7 @@ def _chunks(settings: Settings, rate: int, state: State, say: Callable[[str], No
     if settings.input is None:
         from edgeq.live.microphone import Microphone
 
-        with Microphone(settings.device, say) as microphone:
+        with quiet.only_python_on_stderr(), Microphone(settings.device, say) as microphone:
             state.source = microphone.device.name
             yield iter(microphone)
     elif settings.input == STDIN:
