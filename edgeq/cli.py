@@ -541,9 +541,14 @@ def live_command(
     from edgeq.live import lines, run
 
     settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8)
-    view = lines.JsonLines(top) if as_json else lines.PlainLines(top)
-    state = run.live(model, settings, view)
-    view.say(lines.summary(state, live=source in (None, "-") or real_time))
+    with contextlib.ExitStack() as picture:
+        view: run.View = lines.JsonLines(top) if as_json else lines.PlainLines(top)
+        if sys.stdout.isatty() and not as_json:
+            from edgeq.live.terminal import Screen
+
+            view = picture.enter_context(Screen())
+        state = run.live(model, settings, view)
+    click.echo(f"edgeq: {lines.summary(state, live=source in (None, '-') or real_time)}", err=True)
 
 
 @commands.command("tune-threshold", short_help="Fit MODEL's rule for events to recordings.")
