@@ -116,7 +116,7 @@ def test_events_are_those_of_python_to_the_window(listening: dict[Rule, Any], ru
 def test_there_is_no_c_of_events_that_were_not_fitted() -> None:
     plain = decision.emit(DecisionRule(), OUTPUT, CLASSES, "a model")
     fitted = decision.emit(DecisionRule(events=RULES[0]), OUTPUT, CLASSES, "a model")
-    assert set(fitted) - set(plain) == {"a_model_events.c", "a_model_events.h", "events.h"}
+    assert set(fitted) - set(plain) == {"a_model_events.c", "a_model_events.h", "edgeq_events.h"}
     assert all(fitted[name] == text for name, text in plain.items())
     assert len(decision.functions(DecisionRule())) == 4
     for function in decision.functions(DecisionRule(events=RULES[0])):

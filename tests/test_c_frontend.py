@@ -116,7 +116,7 @@ int32_t {p}_record(const int16_t *pcm, const int32_t *blocks, int32_t count, int
 """
 MATHS = """
 #include <string.h>
-#include "frontend_math.h"
+#include "edgeq_frontend_math.h"
 void maths(const float *x, int32_t count, float *logs, float *roots, int32_t *rounded);
 void maths(const float *x, int32_t count, float *logs, float *roots, int32_t *rounded)
 {

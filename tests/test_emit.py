@@ -123,8 +123,9 @@ int main(void) {
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("esc10-qtiny", "esc10_qtiny"), ("7 sounds", "model_7_sounds"), ("pool", "model_pool"), ("edgeq", "model_edgeq"),
-     ("string", "model_string"), ("élan", "lan"), ("--", "model_"), ("модель", "model_"), ("-o x", "o_x"),
+    [("esc10-qtiny", "esc10_qtiny"), ("7 sounds", "model_7_sounds"), ("edgeq", "model_edgeq"),
+     ("edgeq_pool", "model_edgeq_pool"), ("string", "model_string"), ("élan", "lan"),
+     ("--", "model_"), ("модель", "model_"), ("-o x", "o_x"),
      ("x" * 240, "x" * 60), ("y" * 59 + "-y", "y" * 59)],
 )  # fmt: skip
 def test_names_become_identifiers_that_clash_with_nothing(name, expected):

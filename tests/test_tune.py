@@ -171,5 +171,5 @@ def test_the_c_of_a_bundle_gets_the_rule(tmp_path: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         play(patch, alone(0, 0.9, 0.9, 0.9), alone(2, 0.0, 0.3, 0.0))
         written = tune.tune(tmp_path / "in", data, tmp_path / "in", background=["hum"]).bundle
-    assert {"c/small_events.c", "c/small_events.h", "c/events.h"} <= set(written.files)
+    assert {"c/small_events.c", "c/small_events.h", "c/edgeq_events.h"} <= set(written.files)
     assert runtime.open(written, stage="c-int8").name == "c"  # it runs nothing but the C that belongs to the bundle

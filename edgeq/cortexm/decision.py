@@ -39,13 +39,13 @@ def emit(
     files = {
         f"{prefix}_decision.h": _header(rule, prefix, classes),
         f"{prefix}_decision.c": _source(quantization, prefix),
-        **headers.with_includes(["decision.h"]),
+        **headers.with_includes(["edgeq_decision.h"]),
     }
     if events is not None:
         files |= {
             f"{prefix}_events.h": _events_header(events, prefix, classes),
             f"{prefix}_events.c": _events_source(events, quantization, prefix, classes, labels),
-            **headers.with_includes(["events.h"]),
+            **headers.with_includes(["edgeq_events.h"]),
         }
     return files
 
@@ -98,7 +98,7 @@ def _source(quantization: Quantization, prefix: str) -> str:
     classes = f"{prefix.upper()}_DECISION_CLASSES"
     scale, zero_point = np.float32(quantization.scale[0]), int(quantization.zero_point[0])
     return f"""#include "{prefix}_decision.h"
-#include "decision.h"
+#include "edgeq_decision.h"
 
 void {prefix}_decision_add({prefix}_decision *clip, const int8_t *codes, bool gated)
 {{
@@ -180,8 +180,8 @@ def _events_source(rule: Rule, quantization: Quantization, prefix: str, classes:
     unknown = rule.unknown or 0.0
     background = ", ".join(str(label in rule.background).lower() for label in labels[:classes]) or "false"
     return f"""#include "{prefix}_events.h"
-#include "decision.h"
-#include "events.h"
+#include "edgeq_decision.h"
+#include "edgeq_events.h"
 
 /* The least sums of codes over 1, 2 .. windows that reach a threshold. */
 static const int32_t on[] = {{{_least(rule.on, rule, scale)}}};

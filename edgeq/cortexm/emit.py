@@ -104,9 +104,10 @@ def emit(graph: ir.Graph, name: str, labels: Sequence[str] = (), target: Target 
 def identifier(name: str) -> str:
     """A model's name as the C identifier that its files and functions begin with."""
     prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()[:_LONGEST_PREFIX].rstrip("_")
-    taken = prefix in _C_LIBRARY or (headers.KERNELS / f"{prefix}.h").exists()
-    own = prefix == "edgeq" or prefix.startswith("edgeq_")
-    return f"model_{prefix}" if taken or own or not prefix or prefix[0].isdigit() else prefix
+    taken = (
+        prefix in _C_LIBRARY or prefix == "edgeq" or prefix.startswith("edgeq_")
+    )  # as the kernels' headers are called
+    return f"model_{prefix}" if taken or not prefix or prefix[0].isdigit() else prefix
 
 
 def _check_room(prefix: str, layers: Iterable[Layer], constants: int, arena: int, target: Target) -> None:

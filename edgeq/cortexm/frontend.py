@@ -63,7 +63,7 @@ def emit(spec: FrontendSpec, quantization: Quantization, name: str) -> FrontendS
     files = {
         f"{prefix}_frontend.h": _header(spec, quantization, prefix, ram),
         f"{prefix}_frontend.c": _source(spec, quantization, prefix, radices, tables, memory),
-        **headers.with_includes(["frontend.h"]),
+        **headers.with_includes(["edgeq_frontend.h"]),
     }
     return FrontendSources(prefix, files, ram, flash)
 
@@ -319,7 +319,7 @@ def _source(
     declared = "\n\n".join(table.declaration for table in tables)
     buffers = "\n".join(f"static {ctype} {prefix}_{declarator};" for ctype, declarator, _ in memory)
     return f"""#include "{prefix}_frontend.h"
-#include "frontend.h"
+#include "edgeq_frontend.h"
 
 {declared}
 

@@ -58,6 +58,22 @@ def sizes(made: Project, target: Target) -> build.Sizes:
     return build.sizes(build.link(made.network, target, made.around))
 
 
+def told(made: Project, target: Target | None) -> list[str]:
+    """What a model's C takes, a line each; target: where it has to fit. Raises CheckFailed as `sizes`."""
+    network = made.network
+    lines = [
+        f"C of the network: {network.arena_bytes:,} bytes of RAM, {network.constants:,} bytes of constants in flash"
+    ]
+    if target is not None:
+        taken = sizes(made, target)
+        what = "the network takes" if made.around is None else "network and front end take"
+        lines.append(
+            f"{target.name}: {what} {taken.flash:,} of {target.flash.bytes:,} bytes of flash, "
+            f"{taken.ram:,} of {target.ram.bytes:,} bytes of RAM; {build.STACK_BYTES:,} more were kept for the stack"
+        )
+    return lines
+
+
 def _around(graph: Graph, name: str, labels: Sequence[str], spec: FrontendSpec, rule: DecisionRule) -> Surroundings:
     before = frontend.emit(spec, _quantization(graph, graph.input), name)
     after = decision.emit(rule, _quantization(graph, graph.output), len(labels), name, labels)

@@ -71,7 +71,7 @@ def _code(kernel: str, kind: str, factors: dict[str, int], op: ir.Op, graph: ir.
     for words, column in zip(("size", *_SIDES), zip(*[(1, 0, 0)] * (4 - len(axes)), *axes, strict=True), strict=True):
         fields |= {f"{words}_{number}": value for number, value in enumerate(column)}
     body = call(kernel, *arguments, "y", struct("edgeq_broadcast", fields), struct(kind, factors))
-    return Code(body, tuple(constants), ("arithmetic.h",), in_place=tuple(in_place))
+    return Code(body, tuple(constants), ("edgeq_arithmetic.h",), in_place=tuple(in_place))
 
 
 def _broadcast(result: Sequence[int], shapes: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:

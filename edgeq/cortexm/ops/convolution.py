@@ -25,7 +25,7 @@ def convolution(op: ir.Conv2D, graph: ir.Graph, name: str) -> Code:
         f"edgeq_convolution({map_literal(op, graph, scaling.quick)},\n"
         f"                  x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
-        ("convolution.h",),
+        ("edgeq_convolution.h",),
         scratch=_scratch(op, graph),
         in_place=(0,) if in_place(op, graph) else (),
     )

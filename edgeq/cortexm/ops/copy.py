@@ -10,7 +10,7 @@ from edgeq.cortexm.ops.code import Code, zero_point
 from edgeq.errors import InputError
 from edgeq.graph import ir
 
-_HEADERS = ("copy.h",)
+_HEADERS = ("edgeq_copy.h",)
 
 
 def concatenation(op: ir.Op, graph: ir.Graph, name: str) -> Code:

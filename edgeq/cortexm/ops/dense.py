@@ -24,5 +24,5 @@ def dense(op: ir.FullyConnected, graph: ir.Graph, name: str) -> Code:
         f"edgeq_dense({layer_literal(op, graph, len(factors) > 1)},\n"
         f"            x0, {name}_weights, {name}_bias, {name}_factors, y);",
         constants,
-        ("dense.h",),
+        ("edgeq_dense.h",),
     )

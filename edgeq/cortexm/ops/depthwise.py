@@ -11,7 +11,7 @@ from edgeq.cortexm.ops.sums import rescaling
 from edgeq.graph import ir
 
 _MOST = 5
-"""EDGEQ_DEPTHWISE_MOST of kernels/depthwise.h."""
+"""EDGEQ_DEPTHWISE_MOST of kernels/edgeq_depthwise.h."""
 
 
 def depthwise(op: ir.DepthwiseConv2D, graph: ir.Graph, name: str) -> Code:
@@ -27,7 +27,7 @@ def depthwise(op: ir.DepthwiseConv2D, graph: ir.Graph, name: str) -> Code:
         f"edgeq_depthwise({map_literal(op, graph, scaling.quick)},\n"
         f"                x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
-        ("depthwise.h",),
+        ("edgeq_depthwise.h",),
         scratch=_scratch(op, graph),
         in_place=(0,) if _in_place(op, graph) else (),
     )

@@ -24,4 +24,4 @@ def pool(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     }  # fmt: skip
     kernel = "edgeq_average_pool" if isinstance(op, ir.AveragePool2D) else "edgeq_max_pool"
     body = call(kernel, "x0", "y", struct("edgeq_pool_shape", shape), *activation_limits(graph, op))
-    return Code(body, headers=("pool.h",), in_place=() if any(op.padding) else (0,))
+    return Code(body, headers=("edgeq_pool.h",), in_place=() if any(op.padding) else (0,))

@@ -71,7 +71,7 @@ def quaternion_convolution(op: ir.Conv2D, graph: ir.Graph, name: str, found: Qua
         f"edgeq_quaternion_convolution({map_literal(op, graph, scaling.quick)},\n"
         f"                             x0, {name}_weights, {name}_parameters, scratch, y);",
         constants,
-        ("quaternion.h",),
+        ("edgeq_quaternion.h",),
         scratch=16 * steps + 2 * len(found.signs) * (outputs % 2),
         in_place=(0,) if in_place(op, graph) else (),
     )
@@ -91,10 +91,10 @@ def quaternion_dense(op: ir.FullyConnected, graph: ir.Graph, name: str, found: Q
         f"                       {found.components.shape[3]}, x0, {name}_weights, {name}_bias, {name}_signs,\n"
         f"                       {name}_factors, y);",
         constants,
-        ("quaternion.h",),
+        ("edgeq_quaternion.h",),
     )
 
 
 def _stored(found: Quaternions) -> np.ndarray:
-    """Weights as quaternion.h reads them: (filters / 4, places, channels / 4, 4)."""
+    """Weights as edgeq_quaternion.h reads them: (filters / 4, places, channels / 4, 4)."""
     return found.components[np.array(_STORED)].transpose(1, 3, 2, 0)

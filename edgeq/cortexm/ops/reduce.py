@@ -13,7 +13,7 @@ from edgeq.graph.fixed_point import quantize_multiplier
 
 def reduce_max(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     """The largest code."""
-    return Code(call("edgeq_reduce_max", "x0", "y", _axes(op, graph)), headers=("reduce.h",))
+    return Code(call("edgeq_reduce_max", "x0", "y", _axes(op, graph)), headers=("edgeq_reduce.h",))
 
 
 def mean(op: ir.Op, graph: ir.Graph, name: str) -> Code:
@@ -26,7 +26,7 @@ def mean(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     factor = (multiplier << halvings) // count, shift - halvings
     offset = -zero_point(graph, source) * count
     body = call("edgeq_mean", "x0", "y", _axes(op, graph), offset, *factor, zero_point(graph, op.output))
-    return Code(body, headers=("reduce.h",))
+    return Code(body, headers=("edgeq_reduce.h",))
 
 
 def _axes(op: ir.Op, graph: ir.Graph) -> str:

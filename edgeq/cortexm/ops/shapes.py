@@ -10,7 +10,7 @@ from edgeq.graph import ir
 
 
 def map_literal(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph, quick: bool) -> str:
-    """A convolution's `edgeq_map`, see kernels/map.h. quick: whether every filter's sums become codes in 32 bits."""
+    """A convolution's `edgeq_map`, see kernels/edgeq_map.h. quick: whether all sums become codes in 32 bits."""
     _, height, width, channels = graph.tensors[op.inputs[0]].shape
     filters, kernel_height, kernel_width, _ = graph.tensors[op.inputs[1]].shape
     _, out_height, out_width, _ = graph.tensors[op.output].shape
@@ -29,7 +29,7 @@ def map_literal(op: ir.Conv2D | ir.DepthwiseConv2D, graph: ir.Graph, quick: bool
 
 
 def layer_literal(op: ir.FullyConnected, graph: ir.Graph, per_output: bool) -> str:
-    """A dense layer's `edgeq_layer`, see kernels/dense.h. per_output: whether each output has a factor of its own."""
+    """A dense layer's `edgeq_layer`, see kernels/edgeq_dense.h. per_output: whether each output has its own factor."""
     outputs, inputs = graph.tensors[op.inputs[1]].shape
     low, high = activation_limits(graph, op)
     fields = {

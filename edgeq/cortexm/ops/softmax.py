@@ -20,4 +20,4 @@ def softmax(op: ir.Op, graph: ir.Graph, name: str) -> Code:
     values = arrays.shared("int32_t", "exponentials", exponentials)
     rows = math.prod(shape[:-1])
     body = call("edgeq_softmax", "x0", "y", values.name, len(exponentials), rows, shape[-1])
-    return Code(body, (values,), ("softmax.h",), in_place=(0,))
+    return Code(body, (values,), ("edgeq_softmax.h",), in_place=(0,))

@@ -21,7 +21,7 @@ _SMALLEST_FACTOR = 2.0**-32
 
 @dataclass(frozen=True)
 class Rescaling:
-    """parameters: int32 values (filters, 3): bias, multiplier and shift. quick: as `edgeq_map` in map.h has it."""
+    """parameters: int32 (filters, 3): bias, multiplier and shift. quick: as `edgeq_map` in edgeq_map.h has it."""
 
     parameters: np.ndarray
     quick: bool
@@ -73,7 +73,7 @@ def folded_bias(op: ir.Op, graph: ir.Graph) -> np.ndarray:
 
 
 def in_pairs(weight: np.ndarray) -> np.ndarray:
-    """Weights (filters, codes) in the order of pairs.h: int8 (filters / 2, steps, 2, 2), filled up with zeros."""
+    """Weights (filters, codes) in the order of edgeq_pairs.h: int8 (filters / 2, steps, 2, 2), filled up with zeros."""
     filters, codes = weight.shape
     padded = np.zeros(((filters + 1) // 2 * 2, (codes + 3) // 4 * 4), np.int8)
     padded[:filters, :codes] = weight

@@ -21,4 +21,4 @@ def table(op: ir.Op, graph: ir.Graph, name: str) -> Code:
         return Code("")
     values = arrays.shared("int8_t", "table", results)
     count = math.prod(graph.tensors[op.output].shape)
-    return Code(call("edgeq_table", "x0", "y", values.name, count), (values,), ("table.h",), in_place=(0,))
+    return Code(call("edgeq_table", "x0", "y", values.name, count), (values,), ("edgeq_table.h",), in_place=(0,))

@@ -4,7 +4,7 @@
 #define EDGEQ_REDUCE_H
 
 #include "edgeq.h"
-#include "requantize.h"
+#include "edgeq_requantize.h"
 
 /* Two axes that stay and two over which is reduced, outer and inner, each with its size and its stride in x. */
 typedef struct {

@@ -6,11 +6,11 @@
 #ifndef EDGEQ_QUATERNION_H
 #define EDGEQ_QUATERNION_H
 
-#include "dense.h"
-#include "map.h"
-#include "pairs.h"
+#include "edgeq_dense.h"
+#include "edgeq_map.h"
+#include "edgeq_pairs.h"
 
-/* The parameters of a row of a quaternion filter, those of its r, i, j, k in turn: as in requantize.h, then 1 or -1:
+/* The parameters of a row of a quaternion filter, those of its r, i, j, k in turn: as in edgeq_requantize.h, then 1 or -1:
    the sign of its weights, which batch norm may have turned. */
 enum { EDGEQ_SIGN = EDGEQ_PARAMETERS, EDGEQ_ROW_PARAMETERS };
 

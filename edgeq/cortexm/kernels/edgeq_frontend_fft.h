@@ -4,7 +4,7 @@
 #ifndef EDGEQ_FRONTEND_FFT_H
 #define EDGEQ_FRONTEND_FFT_H
 
-#include "frontend_math.h"
+#include "edgeq_frontend_math.h"
 
 typedef struct {
   float re, im;

@@ -3,7 +3,7 @@
 #ifndef EDGEQ_REQUANTIZE_H
 #define EDGEQ_REQUANTIZE_H
 
-#include "dsp.h"
+#include "edgeq_dsp.h"
 
 /* sum * multiplier * 2^(shift - 31), multiplier of 0 or 2^30 to 2^31 - 1: rounded to integers twice, half up after the
    multiplication, then half away from zero after the right shift. A left shift loses what it shifts out, as there. */

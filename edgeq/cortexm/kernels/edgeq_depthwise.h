@@ -3,8 +3,8 @@
 #ifndef EDGEQ_DEPTHWISE_H
 #define EDGEQ_DEPTHWISE_H
 
-#include "map.h"
-#include "pairs.h"
+#include "edgeq_map.h"
+#include "edgeq_pairs.h"
 
 /* Rows that an output needs at once; columns that all outputs of a row need. */
 EDGEQ_INLINE int32_t edgeq_depthwise_rows(edgeq_map map)

@@ -4,7 +4,7 @@
 #ifndef EDGEQ_POOL_H
 #define EDGEQ_POOL_H
 
-#include "dsp.h"
+#include "edgeq_dsp.h"
 
 /* A map, the windows that go over it, and the map of what they give; above, left: padding, of which a mean takes nothing
    and a maximum the code `outside`. */

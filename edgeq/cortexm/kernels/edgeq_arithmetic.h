@@ -4,7 +4,7 @@
 #define EDGEQ_ARITHMETIC_H
 
 #include "edgeq.h"
-#include "requantize.h"
+#include "edgeq_requantize.h"
 
 /* Four axes of the output, and the stride of each in either input: 0 where that input repeats. */
 typedef struct {

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "frontend_fft.h"
+#include "edgeq_frontend_fft.h"
 
 /* Where a recording stands; all 0 at its start. */
 typedef struct {

@@ -3,8 +3,8 @@
 #ifndef EDGEQ_DENSE_H
 #define EDGEQ_DENSE_H
 
-#include "pairs.h"
-#include "requantize.h"
+#include "edgeq_pairs.h"
+#include "edgeq_requantize.h"
 
 typedef struct {
   int32_t rows, inputs, outputs;

@@ -3,7 +3,7 @@
 #ifndef EDGEQ_MAP_H
 #define EDGEQ_MAP_H
 
-#include "requantize.h"
+#include "edgeq_requantize.h"
 
 /* dilation: how many rows (down) and columns (right) the taps of a kernel are apart. above, left: rows and columns of
    padding before the map, which hold zero_point_in, the code of 0.

@@ -3,8 +3,8 @@
 #ifndef EDGEQ_PAIRS_H
 #define EDGEQ_PAIRS_H
 
-#include "dsp.h"
-#include "requantize.h"
+#include "edgeq_dsp.h"
+#include "edgeq_requantize.h"
 
 /* Steps of two codes that so many codes take: codes 0 and 2 of four, then 1 and 3, the order in which SXTB16 widens
    them; what lacks of the last four is 0 in the weights. */
@@ -53,7 +53,7 @@ EDGEQ_INLINE void edgeq_block_sums(const int8_t **weights, const uint32_t *pixel
   *weights = weight;
 }
 
-/* Four pixels times all filters, for parameters that edgeq_quick_code takes. weights: as convolution.h has them.
+/* Four pixels times all filters, for parameters that edgeq_quick_code takes. weights: as edgeq_convolution.h has them.
    pixels: for each step, a pair of each pixel. y: codes of the first pixel, those of the next `stride` bytes behind. */
 typedef struct {
   const int8_t *weights;

@@ -3,8 +3,8 @@
 #ifndef EDGEQ_CONVOLUTION_H
 #define EDGEQ_CONVOLUTION_H
 
-#include "map.h"
-#include "pairs.h"
+#include "edgeq_map.h"
+#include "edgeq_pairs.h"
 
 /* Weights, for each two filters and step: of the first filter for its first code, of the second filter for it, of both
    for the second code. An odd number of filters is filled up by one of zeros.
