@@ -325,10 +325,18 @@ def export_command(
     """Export MODEL for runtimes and devices, and verify every file against what was trained.
 
     MODEL is a zoo name, a bundle folder, or an architecture name (random weights). With neither --onnx nor --tflite,
-    both are written; where a file disagrees with the network, none is.
+    both are written; where a file disagrees with the network, none is. Any INT8 .tflite file becomes C with --c.
     """
-    from edgeq.export import run
+    from edgeq.export import run, tflite_to_c
 
+    if Path(model).suffix == ".tflite" and Path(model).is_file():
+        others = {"--onnx": onnx, "--calib": calib, "--classes": classes, "--budget": budget, "--compact": compact}
+        unsuited = [name for name, given in others.items() if given] + (["--lowering"] if lowering != "block" else [])
+        if unsuited or not c:
+            mend = f"leave out {', '.join(unsuited)}" if unsuited else "add --c, or give its bundle instead"
+            raise InputError(f"{model}: a single .tflite file can only become C: {mend}")
+        present(tflite_to_c.export(model, output, board).to_json(), "exported", as_json)
+        return
     formats = tuple(name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted) or run.FORMATS
     result = run.export(
         model,
@@ -645,7 +653,7 @@ def mine_command(
         present(result.summary(), "mined", as_json)
 
 
-@commands.command("doctor")
+@commands.command("doctor", short_help="Check this machine, and how to mend it.")
 @json_option
 def doctor_command(as_json: bool) -> None:
     """Check what works on this machine, and how to mend what doesn't."""

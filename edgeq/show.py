@@ -154,7 +154,8 @@ def exported(result: Value) -> None:
     if result["firmware"]:
         console.print("\n[bold]For TensorFlow Lite Micro[/]")
         console.print(Text(result["firmware"]), soft_wrap=True)
-    console.print(f"[dim]next:[/] edgeq classify {escape(result['bundle'])} RECORDING", soft_wrap=True)
+    if result["bundle"]:
+        console.print(f"[dim]next:[/] edgeq classify {escape(result['bundle'])} RECORDING", soft_wrap=True)
 
 
 def benchmarks(result: Value | Sequence[Value]) -> None:

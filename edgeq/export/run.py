@@ -19,7 +19,7 @@ from edgeq import fresh, verify, zoo
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.bundle import Bundle, Content
-from edgeq.cortexm import build, project, targets
+from edgeq.cortexm import project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.export import deploy_notes
@@ -73,8 +73,8 @@ class Exported:
                 for stage in self.bundle.exports
                 for path in self.bundle.exported_files(stage)
             ],
-            "input": _endpoint(self.graph.tensors[self.graph.input]),
-            "output": _endpoint(self.graph.tensors[self.graph.output]),
+            "input": endpoint(self.graph.tensors[self.graph.input]),
+            "output": endpoint(self.graph.tensors[self.graph.output]),
             "ops": dict(Counter(op.kind for op in self.graph.ops)),
             "verify": self.report.to_json(),
             "firmware": self.firmware,
@@ -156,6 +156,17 @@ def describe(model: Bundle) -> Graph:
     return replace(graph, name=model.name, metadata=embedded.words(model))
 
 
+def endpoint(tensor: Tensor) -> dict[str, Any]:
+    """What a model takes or gives, with the contract's keys."""
+    quantization = tensor.quantization
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": float(quantization.scale[0]) if quantization else None,
+        "zero_point": int(quantization.zero_point[0]) if quantization else None,
+    }
+
+
 def _check_options(
     formats: Sequence[str],
     int8: bool,
@@ -215,17 +226,8 @@ def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[s
     """The C of what the INT8 .tflite file says; it notes what that takes. Raises CheckFailed where it is too large."""
     graph = from_tflite.read(to_tflite(quantized))
     made = project.project(graph, model.name, model.labels, model.frontend, model.decision, target)
-    for line in made.notes:
+    for line in (*made.notes, *project.told(made, target)):
         note(line)
-    network = made.network
-    note(f"C of the network: {network.arena_bytes:,} bytes of RAM, {network.constants:,} bytes of constants in flash")
-    if target is not None:
-        sizes = project.sizes(made, target)
-        what = "the network takes" if made.around is None else "network and front end take"
-        note(
-            f"{target.name}: {what} {sizes.flash:,} of {target.flash.bytes:,} bytes of flash, "
-            f"{sizes.ram:,} of {target.ram.bytes:,} bytes of RAM; {build.STACK_BYTES:,} more were kept for the stack"
-        )
     return made.files
 
 
@@ -252,13 +254,3 @@ def _check_budget(name: str, graph: Graph, budget: str) -> None:
     reasons = budgets.find(budget).judge(lowered, macs)
     if reasons:
         raise CheckFailed(f"{name} is over the budget {budget}: {'; '.join(reasons)}")
-
-
-def _endpoint(tensor: Tensor) -> dict[str, Any]:
-    quantization = tensor.quantization
-    return {
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": float(quantization.scale[0]) if quantization else None,
-        "zero_point": int(quantization.zero_point[0]) if quantization else None,
-    }
