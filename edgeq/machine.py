@@ -41,15 +41,16 @@ def gpus() -> list[str]:
 def conditions() -> dict[str, Any]:
     """What may disturb a measurement, at this moment; None where the system does not say.
 
-    seconds: a clock. own_seconds: of processors that this process has had. busy_seconds, stolen_seconds: of processors
-    that all processes together have had, and that a virtual machine's host has kept. load_average: of the last minute.
+    seconds: a clock. own_seconds: of processors that this process has had, and those that it started and waited for.
+    busy_seconds, stolen_seconds: of processors that all processes together have had, and that a virtual machine's host
+    has kept. load_average: of the last minute.
     governors: of frequencies, each once. throttled: times that processors were slowed for heat so far. throttling:
     whether a Raspberry Pi is being slowed, for heat or want of power.
     """
     busy, stolen = _processor_seconds()
     return {
         "seconds": time.monotonic(),
-        "own_seconds": time.process_time(),
+        "own_seconds": time.process_time() + sum(os.times()[2:4]),
         "busy_seconds": busy,
         "stolen_seconds": stolen,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
