@@ -153,6 +153,7 @@ def page(rows: Mapping[str, Any]) -> str:
         "# Table III of the quaternion paper, measured again",
         _METHOD,
         "\n".join(_table(rows)),
+        _FINDINGS,
         _described(rows),
     ]
     return "\n\n".join(sections) + "\n"
