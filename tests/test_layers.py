@@ -18,6 +18,7 @@ FLOORS = (
     ("classify", "verify", "compress", "inspection", "catalogue", "doctor"),
     ("export", "show", "bench", "tune", "mine", "live"),
     ("model",),
+    ("commands",),
     ("cli",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -85,7 +86,7 @@ def test_torch_is_imported_where_networks_are_built_and_trained_only():
 
 def test_only_the_command_line_asks_for_training_and_compression():
     asking = importers("edgeq.training") | importers("edgeq.compress")
-    assert {name for name in asking if not name.startswith(("training/", "compress/"))} == {"cli.py"}
+    assert {name for name in asking if not name.startswith(("training/", "compress/"))} == {"commands/train.py"}
 
 
 def test_what_a_small_computer_uses_never_imports_training_or_the_extras():

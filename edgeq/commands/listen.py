@@ -1,0 +1,186 @@
+"""What a model hears: in recordings, as sound comes, and what follows from hours of it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import click
+
+from edgeq.commands import json_option, present
+
+
+@click.command("classify")
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a recording.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@json_option
+def classify_command(
+    model: str, files: tuple[str, ...], top: int, runtime: str | None, int8: bool, as_json: bool
+) -> None:
+    """Label recordings of any rate, channels and length.
+
+    MODEL is a zoo name, a bundle folder that has exports, or an .onnx or .tflite file that edgeq wrote.
+    """
+    from edgeq import classify
+
+    results = classify.classify(model, [Path(file) for file in files], top=top, runtime=runtime, int8=int8)
+    present([result.to_json() for result in results], "classified", as_json)
+
+
+@click.command("live", short_help="Listen to a microphone, a pipe or a file.")
+@click.argument("model", required=False)
+@click.option("--input", "source", metavar="FILE|-", help="A recording, or - for PCM on stdin.  [default: microphone]")
+@click.option("--real-time", is_flag=True, help="Play the recording at its own pace, as a microphone would hear it.")
+@click.option("--rate", type=click.IntRange(1_000, 768_000), help="Of raw PCM, in Hz.  [default: the model's]")
+@click.option("--channels", default=1, show_default=True, type=click.IntRange(1, 64), help="Of raw PCM.")
+@click.option("--device", metavar="N", help="Microphone, by its number or a part of its name.")
+@click.option("--list-devices", is_flag=True, help="List the microphones, and leave.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so much sound.")
+@click.option("--save-hits", type=click.Path(path_type=Path), metavar="DIR", help="Keep the sound of each event.")
+@click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a window.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON line a window on stdout, nothing else.")
+def live_command(
+    model: str | None,
+    source: str | None,
+    real_time: bool,
+    rate: int | None,
+    channels: int,
+    device: str | None,
+    list_devices: bool,
+    seconds: float | None,
+    save_hits: Path | None,
+    top: int,
+    runtime: str | None,
+    int8: bool,
+    as_json: bool,
+) -> None:
+    """Listen with MODEL: labels window by window, and the events that its rule makes of them, until Ctrl-C.
+
+    MODEL is as in classify. Raw PCM is 16-bit little-endian; WAV says what it is:
+    arecord -f S16_LE -r 16000 -t raw | edgeq live MODEL --input - --rate 16000
+    """
+    if list_devices:
+        from edgeq.live import microphone
+
+        present([one.to_json() for one in microphone.devices()], "devices", as_json)
+        return
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    for option, given, wanted in (
+        ("--device", device, source is None),
+        ("--real-time", real_time, source not in (None, "-")),
+        ("--rate", rate, source == "-"),
+    ):
+        if given and not wanted:
+            raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
+    from edgeq.live import lines, run
+
+    settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8)
+    with contextlib.ExitStack() as picture:
+        view: run.View = lines.JsonLines(top) if as_json else lines.PlainLines(top)
+        if sys.stdout.isatty() and not as_json:
+            from edgeq.live.terminal import Screen
+
+            view = picture.enter_context(Screen())
+        state = run.live(model, settings, view)
+    click.echo(f"edgeq: {lines.summary(state, live=source in (None, '-') or real_time)}", err=True)
+
+
+@click.command("tune-threshold", short_help="Fit MODEL's rule for events to recordings.")
+@click.argument("model")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of labelled recordings.")
+@click.option(
+    "--false-alarms",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="How many an hour are let pass.",
+)
+@click.option("--smoothing", type=click.IntRange(min=1), help="Windows to average.  [default: 3]")
+@click.option("--patience", type=click.IntRange(min=1), help="Windows in a row that make an event.  [default: 2]")
+@click.option("--cooldown", type=click.IntRange(min=0), help="Windows of rest after one.  [default: 4]")
+@click.option("--unknown", type=click.FloatRange(0, 1), help="Name nothing below this score.")
+@click.option("--background", help="Labels that never are events, with commas.")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
+@json_option
+def tune_threshold_command(
+    model: str,
+    data: Path,
+    false_alarms: float,
+    smoothing: int | None,
+    patience: int | None,
+    cooldown: int | None,
+    unknown: float | None,
+    background: str | None,
+    runtime: str | None,
+    int8: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit the thresholds by which MODEL (zoo name, bundle folder) tells events, and write the bundle with them.
+
+    They miss the fewest events while false alarms stay at or below N an hour. Recordings that the model was trained on
+    are left out; windows come on its front end's hop.
+    """
+    from edgeq import tune
+
+    labels = None if background is None else tuple(name.strip() for name in background.split(",") if name.strip())
+    result = tune.tune(
+        model,
+        data,
+        output,
+        false_alarms=false_alarms,
+        smoothing=smoothing,
+        patience=patience,
+        cooldown=cooldown,
+        unknown=unknown,
+        background=labels,
+        runtime=runtime,
+        int8=int8,
+    )
+    present(result.to_json(), "tuned", as_json)
+
+
+@click.command("mine", short_help="Keep the audio of what MODEL hears in hours of recordings.")
+@click.argument("model")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--mistakes", is_flag=True, help="DIR is labelled: keep false alarms and missed recordings alone.")
+@click.option("--on", type=click.FloatRange(0, 1, min_open=True), help="Score at which an event begins.  [MODEL's own]")
+@click.option("--off", type=click.FloatRange(0, 1), help="Score below which it ends.  [MODEL's own]")
+@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
+@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of hits.  [default: build/<name>-mined]")
+@json_option
+def mine_command(
+    model: str,
+    folder: Path,
+    mistakes: bool,
+    on: float | None,
+    off: float | None,
+    runtime: str | None,
+    int8: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Keep the audio of every event that MODEL hears in the recordings below DIR: WAV files, and a list, hits.jsonl.
+
+    A run that was stopped goes on where it stood; no file is ever overwritten.
+    """
+    from edgeq import mine
+
+    result = mine.mine(model, folder, output, mistakes=mistakes, on=on, off=off, runtime=runtime, int8=int8)
+    if as_json:
+        present(result.to_json(), "mined", as_json)
+        for line in result.warnings:
+            click.echo(f"edgeq: {line}", err=True)
+    else:
+        present(result.summary(), "mined", as_json)

@@ -1,0 +1,23 @@
+"""The commands' results for people: tables and lines from the very values that --json prints."""
+
+from edgeq.show.benchmarks import benchmarks
+from edgeq.show.exports import exported, verification
+from edgeq.show.listening import classified, devices, mined, tuned
+from edgeq.show.models import checks, inspection, models
+from edgeq.show.training import ensemble, pruning, training
+
+__all__ = [
+    "benchmarks",
+    "checks",
+    "classified",
+    "devices",
+    "ensemble",
+    "exported",
+    "inspection",
+    "mined",
+    "models",
+    "pruning",
+    "training",
+    "tuned",
+    "verification",
+]

@@ -1,0 +1,228 @@
+"""What models cost: times and costs of computers, of microcontrollers, scores, and where each is from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.show import cells
+from edgeq.show.cells import Value
+
+
+def benchmarks(result: Value | Sequence[Value]) -> None:
+    """What models cost: times and costs of computers, of microcontrollers, scores, and where each figure is from."""
+    results = [result] if isinstance(result, Mapping) else result
+    console = cells.console()
+    boards = [one for one in results if "cycles" in one]
+    computers = [one for one in results if "cycles" not in one]
+    if len(results) == 1 and boards:
+        _board_layers(console, boards[0])
+    if computers:
+        _times_of_computers(console, computers)
+        _costs_of_computers(console, computers)
+        if any("energy_mj" in one for one in computers):
+            _energy_of_computers(console, computers)
+    if boards:
+        _costs_of_boards(console, boards)
+    _scores(console, results)
+    for one in results:
+        if said := one.get("comparison"):
+            _comparison(console, one, said)
+    marks = _marks(console)
+    console.print(f"[dim]{', '.join(f'{mark} {kind}' for kind, mark in marks.items() if mark.strip())}[/]")
+    _sources(console, results)
+
+
+def _marks(console: Console) -> dict[str, str]:
+    """How a figure was come by, in a character."""
+    known = "●◐○ " if console.encoding.startswith("utf") else "=~? "
+    return dict(zip(("measured", "simulated", "estimated", "counted"), known, strict=True))
+
+
+def _by_model(table: Table, results: Sequence[Value], rows: Callable[[Value], Sequence[Sequence[str]]]) -> None:
+    """Rows of results; where there are several models, each below its name."""
+    names = list(dict.fromkeys(one["model"] for one in results))
+    for name in names:
+        if len(names) > 1:
+            table.add_row(f"[bold]{escape(name)}[/]")
+        for one in results:
+            if one["model"] == name:
+                for cells in rows(one):
+                    table.add_row(*cells)
+        table.add_section()
+
+
+def _title(results: Sequence[Value], what: str) -> str:
+    names = {one["model"] for one in results}
+    return f"{escape(names.pop())}: {what}" if len(names) == 1 else what
+
+
+def _times_of_computers(console: Console, results: Sequence[Value]) -> None:
+    batches = {one["batch"] for one in results} - {1}
+    of = f"a call of {', '.join(map(str, sorted(batches)))} windows" if batches else "one window"
+    title = _title(results, f"time of {of}")
+    table = cells.table("on", ">p50\nms", ">p95\nms", ">p99\nms", ">front end\nms", ">real\ntime", title=title)
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        times, front, factor = one["latency_ms"], one.get("frontend"), one.get("real_time_factor")
+        cells = [
+            cells.digits(times["p50"], marks[times["kind"]]),
+            cells.digits(times["p95"]),
+            cells.digits(times["p99"]),
+        ]
+        cells.append(cells.digits(front["latency_ms"]["p50"], marks[front["latency_ms"]["kind"]]) if front else "")
+        return [[_where(one), *cells, "" if factor is None else f"{cells.digits(factor)} x"]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+    console.print("[dim]front end: on top, a window; real time: such streams it keeps up with[/]")
+
+
+def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
+    table = cells.table("on", ">MACs", ">file", ">load\nms", ">memory", title=_title(results, "what it needs"))
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        load, memory = one.get("load_ms"), one.get("memory_bytes")
+        cells = [
+            "" if one.get("macs") is None else cells.millions(one["macs"]),
+            cells.kilobytes(one.get("file_bytes")),
+            "" if load is None else cells.digits(load["value"], marks[load["kind"]]),
+            "" if memory is None else f"{marks[memory['kind']]} {memory['value'] / 1e6:,.1f} MB",
+        ]
+        return [[_where(one), *cells]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+
+
+def _energy_of_computers(console: Console, results: Sequence[Value]) -> None:
+    emits = any("co2_g" in one for one in results)
+    columns = [">energy\nmJ", *([">CO2, g\na million"] if emits else [])]
+    table = cells.table("on", *columns, title=_title(results, "energy of one window"))
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        energy, co2 = one.get("energy_mj"), one.get("co2_g")
+        cells = ["" if energy is None else cells.digits(energy["value"], marks[energy["kind"]])]
+        cells += ["" if co2 is None else cells.digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []
+        return [[_where(one), *cells]]
+
+    _by_model(table, results, rows)
+    console.print(table)
+
+
+def _costs_of_boards(console: Console, results: Sequence[Value]) -> None:
+    table = cells.table(
+        "target", ">ms", ">mJ", ">cycles", ">per MAC", ">flash", ">RAM", title=_title(results, "one window, simulated")
+    )
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        each, latency, energy = one.get("cycles_per_mac"), one["latency_ms"], one["energy_mj"]
+        found = [
+            [
+                one["target"],
+                f"{marks[latency['kind']]} {cells.band(latency)}",
+                f"{marks[energy['kind']]} {cells.band(energy, digits=2)}",
+                cells.millions(one["cycles"]),
+                "" if each is None else f"{each:.2f}",
+                cells.kilobytes(one["flash_bytes"]),
+                cells.kilobytes(one["ram_bytes"]),
+            ]
+        ]
+        if front := one.get("frontend"):
+            sizes = cells.kilobytes(front["flash_bytes"]), cells.kilobytes(front["ram_bytes"])
+            latency = f"{marks[front['latency_ms']['kind']]} {cells.band(front['latency_ms'])}"
+            found.append(["  front end", latency, "", cells.millions(front["cycles"]), "", *sizes])
+        return found
+
+    _by_model(table, results, rows)
+    console.print(table)
+    console.print("[dim]cycles: of the core, with memory that never waits; RAM: the arena and the stack[/]")
+    if any("frontend" in one for one in results):
+        console.print("[dim]front end: on top, from one window to the next[/]")
+
+
+def _board_layers(console: Console, result: Value) -> None:
+    layers = cells.table("layer", "op", ">instructions", ">cycles", ">cycles/MAC", title=escape(result["target"]))
+    for layer in result["layers"]:
+        each = f"{layer['cycles'] / layer['macs']:.2f}" if layer["macs"] else ""
+        name = escape(cells.ending(layer["name"]))
+        layers.add_row(name, layer["op"], cells.count(layer["instructions"]), cells.count(layer["cycles"]), each)
+    console.print(layers)
+
+
+def _scores(console: Console, results: Sequence[Value]) -> None:
+    """What models score on recordings, each form once: a microcontroller's is that of the codes it was held to."""
+    scored = {(one["model"], *_scored(one)): one for one in results if "accuracy" in one}
+    if not scored:
+        return
+    first = next(iter(scored.values()))["accuracy"]
+    several = "mean_average_precision" in first
+    columns = (">mean average\nprecision",) if several else (">log\nloss", ">calibration\nerror")
+    shown = list(scored.values())
+    title = _title(shown, f"scores on {first['accuracy']['clips']:,} recordings")
+    table = cells.table("of", ">accuracy", ">95 %", *columns, title=title)
+    marks = _marks(console)
+
+    def rows(one: Value) -> list[list[str]]:
+        said, keys = one["accuracy"], ("log_loss", "expected_calibration_error")
+        found = [said["mean_average_precision"]] if several else [said[key] for key in keys]
+        spread = said["accuracy"]
+        low_high = f"{spread['low']:.1%}-{spread['high']:.1%}"
+        mean = f"{marks[said['kind']]} {spread['mean']:.1%}"
+        return [[" ".join(_scored(one)), mean, low_high, *(f"{value:.3f}" for value in found)]]
+
+    _by_model(table, shown, rows)
+    console.print(table)
+
+
+def _scored(one: Value) -> tuple[str, str]:
+    return one["accuracy"]["runtime"], one["accuracy"]["stage"]
+
+
+def _where(one: Value) -> str:
+    return escape(f"{one['target']}, {one['runtime']} {one['stage']}")
+
+
+def _comparison(console: Console, one: Value, said: Value) -> None:
+    where = one["target"] if "cycles" in one else _where(one)
+    console.print(
+        f"{_marks(console)[said['kind']]} [bold]{escape(one['model'])}[/] takes [bold]{said['ratio']:.3f}[/] of the "
+        f"time of [bold]{escape(said['other'])}[/]: {said['low']:.3f} to {said['high']:.3f}",
+        soft_wrap=True,
+    )
+    of = f"{said['pairs']:,} interleaved pairs" if said["kind"] == "measured" else "simulated"
+    console.print(f"  [dim]{where}; {of}; {escape(said['method'])}[/]", soft_wrap=True)
+
+
+def _sources(console: Console, results: Sequence[Value]) -> None:
+    """Where it ran, what figures follow from, and what may have disturbed them; the same of several is said once."""
+    for target in dict.fromkeys(one["target"] for one in results):
+        here = [one for one in results if one["target"] == target]
+        machine = here[0]["machine"]
+        if "part" in machine:
+            what = f"{machine['part']}, {machine['clock_mhz']:g} MHz, not measured"
+        else:
+            threads = here[0]["threads"]
+            what = f"{machine['processor']}, {machine['cores']} cores; {threads} thread{'s' * (threads > 1)}"
+        console.print(f"[bold]{escape(target)}[/]: {escape(what)}", soft_wrap=True)
+        for one in here:
+            for word, key in (("latency", "latency_ms"), ("energy", "energy_mj"), ("CO2", "co2_g")):
+                figure = one.get(key)
+                if figure is not None and "source" in figure:
+                    band = f" {cells.band(figure, 2, 1e6)} g a million," if word == "CO2" and "low" in figure else ""
+                    said = f"  {word}{band} {figure['kind']}: {figure['source']}"
+                    if one is here[0] or figure["kind"] == "measured":
+                        console.print(Text(said, style="dim"), soft_wrap=True)
+        # Of warnings that differ in a figure alone, the first.
+        told = {re.sub(r"[\d.]+", "", warning): warning for one in reversed(here) for warning in one["warnings"]}
+        for warning in reversed(told.values()):
+            console.print(Text(f"  ! {warning}", style="yellow"), soft_wrap=True)
