@@ -52,8 +52,8 @@ def _by_model(table: Table, results: Sequence[Value], rows: Callable[[Value], Se
             table.add_row(f"[bold]{escape(name)}[/]")
         for one in results:
             if one["model"] == name:
-                for cells in rows(one):
-                    table.add_row(*cells)
+                for row in rows(one):
+                    table.add_row(*row)
         table.add_section()
 
 
@@ -71,13 +71,13 @@ def _times_of_computers(console: Console, results: Sequence[Value]) -> None:
 
     def rows(one: Value) -> list[list[str]]:
         times, front, factor = one["latency_ms"], one.get("frontend"), one.get("real_time_factor")
-        cells = [
+        found = [
             cells.digits(times["p50"], marks[times["kind"]]),
             cells.digits(times["p95"]),
             cells.digits(times["p99"]),
         ]
-        cells.append(cells.digits(front["latency_ms"]["p50"], marks[front["latency_ms"]["kind"]]) if front else "")
-        return [[_where(one), *cells, "" if factor is None else f"{cells.digits(factor)} x"]]
+        found.append(cells.digits(front["latency_ms"]["p50"], marks[front["latency_ms"]["kind"]]) if front else "")
+        return [[_where(one), *found, "" if factor is None else f"{cells.digits(factor)} x"]]
 
     _by_model(table, results, rows)
     console.print(table)
@@ -90,13 +90,13 @@ def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
 
     def rows(one: Value) -> list[list[str]]:
         load, memory = one.get("load_ms"), one.get("memory_bytes")
-        cells = [
+        found = [
             "" if one.get("macs") is None else cells.millions(one["macs"]),
             cells.kilobytes(one.get("file_bytes")),
             "" if load is None else cells.digits(load["value"], marks[load["kind"]]),
             "" if memory is None else f"{marks[memory['kind']]} {memory['value'] / 1e6:,.1f} MB",
         ]
-        return [[_where(one), *cells]]
+        return [[_where(one), *found]]
 
     _by_model(table, results, rows)
     console.print(table)
@@ -110,9 +110,9 @@ def _energy_of_computers(console: Console, results: Sequence[Value]) -> None:
 
     def rows(one: Value) -> list[list[str]]:
         energy, co2 = one.get("energy_mj"), one.get("co2_g")
-        cells = ["" if energy is None else cells.digits(energy["value"], marks[energy["kind"]])]
-        cells += ["" if co2 is None else cells.digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []
-        return [[_where(one), *cells]]
+        found = ["" if energy is None else cells.digits(energy["value"], marks[energy["kind"]])]
+        found += ["" if co2 is None else cells.digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []
+        return [[_where(one), *found]]
 
     _by_model(table, results, rows)
     console.print(table)
