@@ -15,7 +15,7 @@ import soundfile
 from click.testing import CliRunner
 
 from edgeq import classify, cli, goldens
-from edgeq.audio.frontend import FrontendSpec
+from edgeq.audio.frontend import FrontendSpec, logmel
 from edgeq.decision import DecisionRule, Rule, clip_scores
 from edgeq.errors import InputError
 from edgeq.live import lines, run
@@ -42,7 +42,10 @@ class Kept:
     """A view that keeps what it is shown."""
 
     def __init__(self):
-        self.updates, self.words = [], []
+        self.updates, self.words, self.heard = [], [], []
+
+    def hear(self, frames, state):
+        self.heard.append(frames)
 
     def update(self, update, state):
         self.updates.append(update)
@@ -113,6 +116,17 @@ def test_chunks_of_any_size_and_rate_give_the_windows_of_the_whole(model, tmp_pa
     assert heard.seconds == pytest.approx(len(samples) / rate)
 
 
+def test_each_view_hears_the_frames_of_the_whole_recording_once(model, tmp_path):
+    samples, one, other = sound(11, 3), Kept(), Kept()
+    state = run.live(model, run.Settings(str(write(tmp_path / "a.wav", samples))), one, other)
+    whole = logmel(samples, state.frontend)
+    for view in (one, other):
+        frames = np.concatenate(view.heard, axis=1)
+        np.testing.assert_allclose(frames, whole[:, : frames.shape[1]], atol=1e-4)
+        assert whole.shape[1] - frames.shape[1] <= 1 and len(view.updates) == state.windows
+    assert state.labels == bundles.LABELS and state.inference_ms > 0
+
+
 def test_times_are_of_the_windows_ends_and_go_on_across_a_gap():
     heard = listener()
     noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE).astype(np.float32)
@@ -155,10 +169,7 @@ def test_latency_is_from_the_capture_of_the_last_sample_a_window_needs_to_its_la
         latencies += [one.latency_ms for one in heard.push(Chunk(noise[start : start + size], RATE, now[0]))]
     spec = bundles.FRONTEND
     needed = [
-        max(
-            spec.window_samples if not index else 0,
-            (index * spec.window_hop_frames + spec.window_frames - 1) * spec.hop_length + spec.n_fft // 2,
-        )
+        (index * spec.window_hop_frames + spec.window_frames - 1) * spec.hop_length + spec.n_fft // 2
         for index in range(len(latencies))
     ]
     expected = [1000 * ((-sample % size) / RATE + 0.005) for sample in needed]

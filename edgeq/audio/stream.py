@@ -74,13 +74,15 @@ class LogMelStream:
 class WindowStream:
     """Network windows of a waveform that comes in pieces; all together equal `cut(logmel(pad(whole)))`.
 
-    Holds one window of samples until it is clear that the recording needs no padding, then one window of frames.
+    Holds one window of samples until it is clear that the recording needs no padding, and one window of frames.
     """
 
     def __init__(self, spec: FrontendSpec) -> None:
         self.spec = spec
+        self.came = np.zeros((spec.logmel_rows, 0), np.float32)
+        """Log-mel frames that the last push or finish completed, (logmel_rows, k): all together they are the whole."""
         self._logmel = LogMelStream(spec)
-        self._head: list[np.ndarray] | None = []
+        self._head: list[np.ndarray] | None = []  # None where the recording is longer than a window
         self._head_samples = 0
         self._frames = np.zeros((spec.logmel_rows, 0), np.float32)
         self._skip = 0  # frames to pass over before the next window, where windows leave gaps
@@ -90,27 +92,26 @@ class WindowStream:
 
         Returns float32 (k, logmel_rows, window_frames), log-mel before normalisation. Raises as `LogMelStream`.
         """
-        if self._head is None:
-            return self._cut(self._logmel.push(samples))
-        self._head.append(as_waveform(samples).copy())
-        self._head_samples += len(samples)
-        if self._head_samples < self.spec.window_samples:
-            return self._cut(np.zeros((self.spec.logmel_rows, 0), np.float32))
-        return self._release(np.concatenate(self._head))
+        self.came = self._logmel.push(samples)
+        if self._head is not None:
+            self._head.append(np.array(samples, np.float32))
+            self._head_samples += len(samples)
+            if self._head_samples >= self.spec.window_samples:
+                self._head = None
+        return self._cut(self.came)
 
     def finish(self) -> np.ndarray:
         """End the stream, padding it to one window where it was shorter. Returns the last windows, as `push` does.
 
         Raises InputError where the whole stream was shorter than spec.win_length samples, or is finished already.
         """
-        if self._head is None:
-            return self._cut(self._logmel.finish())
-        padded = pad(np.concatenate([np.zeros(0, np.float32), *self._head]), self.spec)
-        return np.concatenate([self._release(padded), self._cut(self._logmel.finish())])
-
-    def _release(self, samples: np.ndarray) -> np.ndarray:
-        self._head = None
-        return self._cut(self._logmel.push(samples))
+        last = []
+        if self._head is not None:
+            padded = pad(np.concatenate([np.zeros(0, np.float32), *self._head]), self.spec)
+            last = [self._logmel.push(padded[self._head_samples :])]
+            self._head = None
+        self.came = np.concatenate([*last, self._logmel.finish()], axis=1)
+        return self._cut(self.came)
 
     def _cut(self, frames: np.ndarray) -> np.ndarray:
         self._frames = np.concatenate([self._frames, frames], axis=1)

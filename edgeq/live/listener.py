@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from edgeq.decision import Detector, Event, Rule
 from edgeq.errors import InputError
 from edgeq.live.capture import Chunk
 from edgeq.runtime import Runtime
+
+_FRAMES_SECONDS = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +82,21 @@ class Listener:
         self._detector = Detector(rule, labels)
         self._stretch: _Stretch | None = None
         self._seconds = 0.0  # of sound before the stretch
+        self._frames: deque[np.ndarray] = deque(maxlen=_frames_kept(frontend))
 
     @property
     def seconds(self) -> float:
         """Seconds of sound so far, with what was lost."""
         return self._seconds + (self._stretch.seconds if self._stretch else 0.0)
+
+    def frames(self) -> np.ndarray:
+        """Log-mel frames that came since the last call, each once and at most the last seconds of them.
+
+        Returns float32 (n_mels, n), before derivatives and normalisation.
+        """
+        frames = np.array(self._frames, np.float32).reshape(-1, self.frontend.n_mels).T
+        self._frames.clear()
+        return frames
 
     def push(self, chunk: Chunk) -> list[Update]:
         """Take in a chunk: what its windows are heard as.
@@ -116,6 +129,8 @@ class Listener:
             raise
 
     def _updates(self, windows: np.ndarray, heard: float | None) -> list[Update]:
+        assert self._stretch is not None
+        self._frames.extend(self._stretch.came[: self.frontend.n_mels].T)
         taken = self._clock()
         updates = []
         for start in range(0, len(windows), MOST):
@@ -162,6 +177,10 @@ class _Stretch:
     def seconds(self) -> float:
         return self._taken / self.rate
 
+    @property
+    def came(self) -> np.ndarray:
+        return self._stream.came
+
     def push(self, samples: np.ndarray) -> np.ndarray:
         self._taken += len(samples)
         return self._stream.push(self._resampler.resample_chunk(samples) if self._resampler else samples)
@@ -177,7 +196,9 @@ class _Stretch:
         start = self._windows * spec.window_hop_frames * spec.hop_length
         last_frame = start + (spec.window_frames - 1) * spec.hop_length
         needed = last_frame + (spec.n_fft // 2 if spec.centre else spec.n_fft)
-        if self._windows == 0:
-            needed = max(needed, spec.window_samples)  # until then it may be a recording that needs padding
         self._windows += 1
         return start / spec.sample_rate + spec.window_seconds, needed / spec.sample_rate
+
+
+def _frames_kept(spec: FrontendSpec) -> int:
+    return max(1, round(_FRAMES_SECONDS * spec.sample_rate / spec.hop_length))
