@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import click
+import numpy as np
 
 from edgeq.live.listener import Update
 from edgeq.live.run import State
@@ -15,6 +16,9 @@ class JsonLines:
 
     def __init__(self, top: int) -> None:
         self._top = top
+
+    def hear(self, frames: np.ndarray, state: State) -> None:
+        pass
 
     def update(self, update: Update, state: State) -> None:
         click.echo(json.dumps(update.to_json(self._top), allow_nan=False))

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from edgeq import classify, quiet
+from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
 from edgeq.decision import Event, Rule
 from edgeq.errors import naming
@@ -53,19 +56,23 @@ class Settings:
 class State:
     """How the listening goes, as of now.
 
-    seconds: of sound. load, mean_load: processor time of this process over time that passed, 1 is one core, in the last
-    seconds and since the beginning. latencies: of the last windows, in ms. begun: events so far; events: the last of
+    labels, frontend: of the model. seconds: of sound. load, mean_load: processor time of this process over time that
+    passed, 1 is one core, in the last seconds and since the beginning. latencies: of the last windows, in ms.
+    inference_ms: what the last window took to compute, front end and network. begun: events so far; events: the last of
     them. words: what was said last of source or disk.
     """
 
     model: str
     source: str
+    labels: tuple[str, ...]
+    frontend: FrontendSpec
     seconds: float = 0.0
     peak_db: float = FLOOR_DB
     load: float = 0.0
     mean_load: float = 0.0
     dropped: int = 0
     windows: int = 0
+    inference_ms: float = 0.0
     begun: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
@@ -79,7 +86,11 @@ class State:
 
 
 class View(Protocol):
-    """Who is shown what is heard."""
+    """Who is shown what is heard: of each chunk first its frames, then its windows, then the state."""
+
+    def hear(self, frames: np.ndarray, state: State) -> None:
+        """Sound was heard: its new log-mel frames, float32 (n_mels, n), n from 1, lowest mel first, oldest frame
+        first, in the front end's dB or nepers."""
 
     def update(self, update: Update, state: State) -> None:
         """A window was heard."""
@@ -91,8 +102,9 @@ class View(Protocol):
         """Something happened that is no sound."""
 
 
-def live(model: str | Path | Bundle, settings: Settings, view: View) -> State:
-    """Listen until the sound, or `settings.seconds` of it, is over. Returns how it went.
+def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
+    """Listen until the sound, or `settings.seconds` of it, is over, and show it to each of the views in turn. Returns
+    how it went.
 
     model: as `classify` takes it. Raises InputError where model or source are not usable, naming them.
     """
@@ -102,13 +114,18 @@ def live(model: str | Path | Bundle, settings: Settings, view: View) -> State:
     longest = about.frontend.window_seconds + rule.patience * about.frontend.window_hop_seconds
     hits = None if settings.save_hits is None else Hits(settings.save_hits, longest)
     name = about.name if isinstance(about, Bundle) else Path(str(model)).name
-    state = State(f"{name}{' INT8' if ready.int8 else ''} in {ready.name}", _named(settings))
+    titled = f"{name}{' INT8' if ready.int8 else ''} in {ready.name}"
+    state = State(titled, _named(settings), listener.labels, about.frontend)
 
     def say(words: str) -> None:
         state.words = words
-        view.say(words)
+        for view in views:
+            view.say(words)
 
     def show(updates: list[Update]) -> None:
+        frames = listener.frames()
+        for view in views if frames.shape[1] else ():
+            view.hear(frames, state)
         for update in updates:
             state.windows += 1
             state.latencies.append(update.latency_ms)
@@ -120,7 +137,8 @@ def live(model: str | Path | Bundle, settings: Settings, view: View) -> State:
                         hits.save(update.event)
                     except OSError as error:  # a full disk is no reason to stop listening
                         say(f"{error.filename}: not saved, {error.strerror}")
-            view.update(update, state)
+            for view in views:
+                view.update(update, state)
 
     level, load, began = Level(), _Load(), None
     with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
@@ -129,13 +147,17 @@ def live(model: str | Path | Bundle, settings: Settings, view: View) -> State:
                 for words in level.hear(chunk):
                     say(words)
             taken = finite(_within(chunk, listener.seconds, settings.seconds))
+            before = time.monotonic()
             updates = listener.push(taken)
+            if updates:
+                state.inference_ms = 1000 * (time.monotonic() - before) / len(updates)
             if hits:
                 hits.keep(taken, listener.seconds)
             state.seconds, state.dropped = listener.seconds, listener.dropped
             state.peak_db, (state.load, state.mean_load) = level.peak_db, load.measured()
             show(updates)
-            view.refresh(state)
+            for view in views:
+                view.refresh(state)
             began = time.monotonic() if began is None and len(chunk.samples) else began
             if settings.seconds is not None and began is not None and _over(settings.seconds, state, began, chunk):
                 return state

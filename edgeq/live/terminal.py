@@ -43,6 +43,9 @@ class Screen:
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         self._live.stop()
 
+    def hear(self, frames: np.ndarray, state: State) -> None:
+        """Nothing: the picture shows windows."""
+
     def update(self, update: Update, state: State) -> None:
         self._update = update
 
