@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq import corpora
+from edgeq.corpora import Clip, Corpus
 from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 
@@ -147,3 +150,35 @@ def test_what_a_model_was_trained_on_is_found_again(tmp_path: Path) -> None:
     for change in ({"corpus": "another"}, {"clips": 3}, {"corpus_sha256": "0" * 64}, {"folds": None}):
         assert trained_on({**says, **change}, corpus) == ()
     assert trained_on({}, corpus) == ()
+
+
+def test_clips_may_have_several_labels() -> None:
+    clips = (Clip(Path("a"), ("rain", "dog")), Clip(Path("b"), ("wind",)), Clip(Path("c"), ("dog",)))
+    labels = ("dog", "rain", "wind")
+    corpus = Corpus("set", clips, labels, multi_label=True)
+    assert corpus.positives().tolist() == [[True, True, False], [False, False, True], [True, False, False]]
+    assert corpus.positives([2, 0]).tolist() == [[True, False, False], [True, True, False]]
+    assert clips[1].label == "wind"
+    for one in (lambda: clips[0].label, lambda: corpus.targets):
+        with pytest.raises(InputError, match="a: 2 labels, expected one"):
+            one()
+    with pytest.raises(InputError, match="a has 2 labels, expected one"):
+        Corpus("set", clips, labels)
+    with pytest.raises(InputError, match="d has 0 labels, expected at least one"):
+        Corpus("set", (*clips, Clip(Path("d"), ())), labels, multi_label=True)
+    with pytest.raises(InputError, match="none of the 1 clips of its tables"):
+        Corpus("set", (), labels, missing=(Path("a"),))
+
+
+def test_splits_stand_beside_folds(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    clips = tuple(
+        Clip(tmp_path / name, (name,), split=split)
+        for name, split in (("a", "testing"), ("b", "training"), ("c", None))
+    )
+    corpus = Corpus("set", clips, ("a", "b", "c"))
+    assert (corpus.splits, corpus.folds) == (("training", "testing"), ())
+    assert corpus.targets == (0, 1, 2) and np.array_equal(corpus.positives(), np.eye(3, dtype=bool))
+    without = replace(corpus, clips=tuple(replace(clip, split=None) for clip in clips))
+    assert corpus.hash != without.hash

@@ -4,47 +4,83 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from edgeq.errors import InputError
+
+SPLITS = ("training", "validation", "testing")
+"""What a clip is for, where a corpus says so."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """One labelled recording.
 
-    label: name of its class. fold: the corpus's own partition, None where it has none. licence, source: as the corpus
-    states them, empty where it does not.
+    labels: names of its classes; one, where the corpus is not multi-label. fold: its part in the corpus's own
+    cross-validation, None where there is none. split: one of SPLITS where the corpus has a split of its own, which is
+    no fold; None where it has none, or leaves the clip out of it. licence, source: as the corpus states them, empty
+    where it does not. group: who or what was recorded (speaker, actor, original recording, place): clips of one group
+    are not independent. device, city: what recorded it and where, empty where the corpus does not say.
     """
 
     path: Path
-    label: str
+    labels: tuple[str, ...]
     fold: int | None = None
     licence: str = ""
     source: str = ""
+    split: str | None = None
+    group: str = ""
+    device: str = ""
+    city: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its only label. Raises InputError where it has several, or none."""
+        if len(self.labels) != 1:
+            raise InputError(
+                f"{self.path}: {len(self.labels)} labels, expected one; this works on corpora of one label a clip"
+            )
+        return self.labels[0]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips and the sorted names of their classes.
+    """Clips and the names of their classes, in the order of the corpus's own table of classes, else sorted.
 
-    Raises InputError where there are no clips, fewer than two classes, or one file twice.
+    multi_label: whether a clip may have several labels. missing: files that its tables name and that are not there,
+    where it is known for that (AudioSet) and goes on without. seconds: how long its clips are, least and most; None
+    where they are of any length. licence, citation: of the corpus as a whole, empty where unknown.
+    Raises InputError where there are no clips, fewer than two classes, one file twice, a label that is no class, a clip
+    without a label, or, but in a multi-label corpus, one with several.
     """
 
     name: str
     clips: tuple[Clip, ...]
     labels: tuple[str, ...]
+    multi_label: bool = False
+    missing: tuple[Path, ...] = ()
+    seconds: tuple[float, float] | None = None
+    licence: str = ""
+    citation: str = ""
 
     def __post_init__(self) -> None:
         if not self.clips:
-            raise InputError(f"{self.name}: found no clips, expected labelled recordings")
+            none = f"none of the {len(self.missing)} clips of its tables" if self.missing else "no clips"
+            raise InputError(f"{self.name}: found {none}, expected labelled recordings")
         if len(self.labels) < 2:
             raise InputError(f"{self.name}: found {len(self.labels)} class, expected at least 2")
-        unknown = {clip.label for clip in self.clips} - set(self.labels)
+        unknown = {label for clip in self.clips for label in clip.labels} - set(self.labels)
         if unknown:
             raise InputError(f"{self.name}: labels {sorted(unknown)} are not among its classes {list(self.labels)}")
+        for clip in self.clips:
+            if not clip.labels or (not self.multi_label and len(clip.labels) > 1):
+                expected = "at least one" if self.multi_label else "one"
+                raise InputError(f"{self.name}: {clip.path} has {len(clip.labels)} labels, expected {expected}")
         twice = [str(path) for path, count in Counter(clip.path for clip in self.clips).items() if count > 1]
         if twice:
             raise InputError(f"{self.name}: {twice[0]} is listed more than once; keep one entry a file")
@@ -55,14 +91,27 @@ class Corpus:
         return tuple(sorted({clip.fold for clip in self.clips if clip.fold is not None}))
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """Which of SPLITS its clips lie in; empty where the corpus has none."""
+        found = {clip.split for clip in self.clips}
+        return tuple(split for split in SPLITS if split in found)
+
+    @cached_property
     def targets(self) -> tuple[int, ...]:
-        """Index into `labels` of each clip."""
-        index = {label: i for i, label in enumerate(self.labels)}
-        return tuple(index[clip.label] for clip in self.clips)
+        """Index into `labels` of each clip's only label; several are told by `positives`. Raises as `Clip.label`."""
+        return tuple(self._index[clip.label] for clip in self.clips)
+
+    def positives(self, clips: Sequence[int] | None = None) -> np.ndarray:
+        """Which classes clips hold, multi-label or not: bool (clips, classes), of all or of those at these indices."""
+        chosen = self.clips if clips is None else [self.clips[i] for i in clips]
+        found = np.zeros((len(chosen), len(self.labels)), bool)
+        for row, clip in zip(found, chosen, strict=True):
+            row[[self._index[label] for label in clip.labels]] = True
+        return found
 
     @property
     def hash(self) -> str:
-        """sha256 over labels, folds and the files' own bytes: equal where training would see the same data.
+        """sha256 over labels, folds, splits and the files' own bytes: equal where training would see the same data.
 
         Raises InputError where a file cannot be read.
         """
@@ -72,7 +121,8 @@ class Corpus:
                 content = hashlib.sha256(clip.path.read_bytes()).hexdigest()
             except OSError as error:
                 raise InputError(f"{clip.path}: cannot be read ({error.strerror}); mend or remove it") from error
-            digest.update(f"{clip.label}\t{clip.fold}\t{content}\n".encode())
+            split = "" if clip.split is None else f"\t{clip.split}"
+            digest.update(f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{content}\n".encode())
         return digest.hexdigest()
 
     def select(self, wanted: Callable[[Clip], bool]) -> Corpus:
@@ -82,3 +132,7 @@ class Corpus:
     def without_licences(self, licences: Collection[str]) -> Corpus:
         """Leave out the clips under any of these licences."""
         return self.select(lambda clip: clip.licence not in licences)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: i for i, label in enumerate(self.labels)}

@@ -42,7 +42,7 @@ def read(folder: Path) -> Corpus:
             )
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 CSV") from error
-    labels = tuple(sorted({clip.label for clip in clips}))
+    labels = tuple(sorted({label for clip in clips for label in clip.labels}))
     return Corpus(folder.resolve().name, clips, labels)
 
 
@@ -64,7 +64,7 @@ def _clip(where: str, audio: Path, row: Mapping[str | None, str | None], file_co
     path = audio / name
     if not path.is_file():
         raise InputError(f"{where}: {path} is not there; restore the recording or drop the line")
-    return Clip(path, label, _fold(where, _cell(row, ("fold",))), _cell(row, _LICENCE), _cell(row, _SOURCE))
+    return Clip(path, (label,), _fold(where, _cell(row, ("fold",))), _cell(row, _LICENCE), _cell(row, _SOURCE))
 
 
 def _cell(row: Mapping[str | None, str | None], names: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ def read(folder: Path) -> Corpus:
     labels: list[str] = []
     for class_folder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         labels.append(class_folder.name)
-        clips += [Clip(path, class_folder.name) for path in decode.recordings(class_folder)]
+        clips += [Clip(path, (class_folder.name,)) for path in decode.recordings(class_folder)]
     if len(labels) < 2:
         raise InputError(
             f"{folder}: found {len(labels)} class folders and no meta.csv; expected one folder a class, or meta.csv "

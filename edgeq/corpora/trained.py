@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgeq.corpora.corpus import Clip, Corpus
@@ -26,4 +27,4 @@ def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...
     clips = tuple(clip for clip in corpus.clips if clip.licence not in licences and (not folds or clip.fold in folds))
     if not clips or len(clips) != provenance.get("clips"):
         return ()
-    return clips if Corpus(corpus.name, clips, corpus.labels).hash == provenance.get("corpus_sha256") else ()
+    return clips if replace(corpus, clips=clips).hash == provenance.get("corpus_sha256") else ()
