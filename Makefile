@@ -30,12 +30,12 @@ test-tflite-runtime: $(TFLITE_VENV)/.ready
 	$(TFLITE_VENV)/bin/python -m pytest -q tests/test_tflite_runtime.py
 
 # QEMU and Debian's compiler for ARM check the simulator; an OpenSSH server is the other machine of `bench --target ssh:`;
-# a PulseAudio of one's own, behind PortAudio, is the microphone of `live`.
+# a PulseAudio of one's own, behind PortAudio, is the microphone of `live`; Chromium opens the pages.
 SYSTEM_TOOLS := qemu-system-arm gcc-arm-none-eabi gcc openssh-server openssh-client \
-  libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils
+  libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils chromium
 system-tools:  ## what some tests check against, where Debian's packages can be installed; they skip without it
 	@{ command -v qemu-system-arm && command -v arm-none-eabi-gcc && command -v gcc && test -x /usr/sbin/sshd && \
-	  command -v ssh && command -v pulseaudio && command -v paplay && ls /usr/lib/*/libportaudio.so.2 \
+	  command -v ssh && command -v pulseaudio && command -v paplay && command -v chromium && ls /usr/lib/*/libportaudio.so.2 \
 	  /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so; } > /dev/null || \
 	  { apt-get update -q && apt-get install -q -y --no-install-recommends $(SYSTEM_TOOLS); } || \
 	  echo "not installed, not all of: $(SYSTEM_TOOLS); what needs them is skipped" >&2
