@@ -8,10 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path` to write to; it takes the place of `path` only when the block ends without an error.
 
     Raises OSError naming `path` (a full disk, no permission); what stood there before is then untouched.
     """
@@ -21,7 +23,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         beside = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as handle:
-                handle.write(data)
+                yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
             beside.chmod(0o666 & ~_umask())
@@ -29,6 +31,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part. Raises OSError as `opened`."""
+    with opened(path) as handle:
+        handle.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
