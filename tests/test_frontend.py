@@ -22,6 +22,7 @@ from edgeq.audio.frontend import (
     frame_count,
     gated,
     logmel,
+    mel_centres,
     mel_filterbank,
     pad,
     recording_features,
@@ -92,6 +93,8 @@ def test_window_and_filters_are_those_of_scipy_and_librosa(name: str) -> None:
     np.testing.assert_allclose(stft_window(spec), window, atol=1e-12)
     expected = librosa_filters(spec)
     np.testing.assert_allclose(mel_filterbank(spec), expected, rtol=0, atol=1e-10 * expected.max())
+    centres = librosa.mel_frequencies(spec.n_mels + 2, fmin=spec.fmin, fmax=spec.fmax, htk=spec.mel_scale == "htk")
+    np.testing.assert_allclose(mel_centres(spec), centres[1:-1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -22,6 +22,7 @@ __all__ = [
     "gated",
     "logmel",
     "logmel_frames",
+    "mel_centres",
     "mel_filterbank",
     "pad",
     "recording_features",
@@ -160,8 +161,7 @@ def mel_filterbank(spec: FrontendSpec) -> np.ndarray:
     Source: Slaney's Auditory Toolbox (1998) or the HTK book, section 5.4, by spec.mel_scale; area norm 2 / bandwidth.
     """
     bins = np.arange(spec.n_fft // 2 + 1) * (spec.sample_rate / spec.n_fft)
-    ends = _to_mel(np.array([spec.fmin, spec.fmax]), spec.mel_scale)
-    edges = _to_hertz(np.linspace(ends[0], ends[1], spec.n_mels + 2), spec.mel_scale)
+    edges = _mel_edges(spec)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
@@ -175,6 +175,11 @@ def mel_filterbank(spec: FrontendSpec) -> np.ndarray:
         filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     filters.setflags(write=False)
     return filters
+
+
+def mel_centres(spec: FrontendSpec) -> np.ndarray:
+    """Where the mel filters have their peaks. Returns float64 (n_mels,), in Hz, lowest first."""
+    return _mel_edges(spec)[1:-1]
 
 
 @lru_cache(maxsize=16)
@@ -236,6 +241,12 @@ def _derivative(values: np.ndarray, width: int, order: int) -> np.ndarray:
     half = width // 2
     replicated = np.pad(values, [*[(0, 0)] * (values.ndim - 1), (half, half)], mode="edge")
     return np.lib.stride_tricks.sliding_window_view(replicated, width, axis=-1) @ derivative_kernel(width, order)
+
+
+def _mel_edges(spec: FrontendSpec) -> np.ndarray:
+    """Where the filters begin, peak and end, (n_mels + 2,), in Hz: each peaks where its neighbours end."""
+    low, high = _to_mel(np.array([spec.fmin, spec.fmax]), spec.mel_scale)
+    return _to_hertz(np.linspace(low, high, spec.n_mels + 2), spec.mel_scale)
 
 
 def _to_mel(hertz: np.ndarray, scale: str) -> np.ndarray:
