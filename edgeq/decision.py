@@ -56,14 +56,16 @@ class Rule:
         if not isinstance(self.background, tuple) or not all(isinstance(label, str) for label in self.background):
             raise InputError(f"rule for events: background is {self.background!r}: expected labels")
 
-    def overridden(self, on: float | None = None, off: float | None = None) -> Rule:
-        """The rule with thresholds of one's own; where `on` alone is given, `off` keeps its part of it.
+    def overridden(self, on: float | None = None, off: float | None = None, **others: Any) -> Rule:
+        """The rule with fields of one's own, None for those that stay; where `on` alone is given, `off` keeps its part
+        of it.
 
-        Raises InputError where they are out of range.
+        Raises InputError where one is out of range.
         """
         if on is not None and off is None:
             off = self.off / self.on * on
-        return replace(self, on=self.on if on is None else on, off=self.off if off is None else off)
+        given = {"on": on, "off": off, **others}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values, which `from_json` takes."""

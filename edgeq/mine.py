@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,19 @@ def mine(
     mistakes: bool = False,
     on: float | None = None,
     off: float | None = None,
+    smoothing: int | None = None,
+    patience: int | None = None,
+    cooldown: int | None = None,
+    background: Sequence[str] | None = None,
     runtime: str | None = None,
     int8: bool = False,
 ) -> Mined:
     """Keep the audio of every event that a model hears in a folder of recordings, or of its mistakes alone.
 
     model, runtime, int8: as `classify.classify` takes them. mistakes: the folder has one label a recording, as
-    `corpora.open` takes it; kept are events of other labels, and recordings in which none of their own began. on, off:
-    instead of the thresholds of the model's rule, which is the first guess of `Rule` where none was fitted. output: by
-    default build/<name>-mined: WAV files at the front end's rate, and hits.jsonl, a line each.
+    `corpora.open` takes it; kept are events of other labels, and recordings in which none of their own began. on to
+    background: instead of what the model's rule says, which is the first guess of `Rule` where none was fitted.
+    output: by default build/<name>-mined: WAV files at the front end's rate, and hits.jsonl, a line each.
     A run that was stopped goes on where it stood, at the recording it was in; files that are there are never
     overwritten. Memory does not grow with the recordings. Recordings that cannot be decoded are passed over and told.
     Raises InputError where the model or folder is none, none of the recordings can be decoded, or `output` holds
@@ -111,7 +115,14 @@ def mine(
     """
     about, ready = classify.prepare(model, runtime, int8)
     name = about.name if isinstance(about, Bundle) else Path(str(model)).stem
-    rule = (about.decision.events or Rule()).overridden(on, off)
+    rule = (about.decision.events or Rule()).overridden(
+        on,
+        off,
+        smoothing=smoothing,
+        patience=patience,
+        cooldown=cooldown,
+        background=None if background is None else tuple(background),
+    )
     Detector(rule, about.labels)  # a background that is no label speaks before the work
     folder, place = Path(folder), Path(output) if output else Path("build") / f"{name}-mined"
     recordings = _recordings(folder, mistakes)

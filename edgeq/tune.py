@@ -118,15 +118,13 @@ def tune(
     opened = model if isinstance(model, Bundle) else zoo.find(model)
     destination = Path(output) if output else Path("build") / opened.name
     bundle.check_place(destination)
-    given = {
-        "smoothing": smoothing,
-        "patience": patience,
-        "cooldown": cooldown,
-        "unknown": unknown,
-        "background": None if background is None else tuple(background),
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    rule = replace(opened.decision.events or Rule(), **changes)
+    rule = (opened.decision.events or Rule()).overridden(
+        smoothing=smoothing,
+        patience=patience,
+        cooldown=cooldown,
+        unknown=unknown,
+        background=None if background is None else tuple(background),
+    )
     Trigger(rule, opened.labels)  # a background that is no label speaks before the work
     corpus, warnings = _held_out(opened, corpora.open(data))
     stage = runtimes.choose_stage(opened, runtime, int8)

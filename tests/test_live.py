@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from edgeq import classify, cli, goldens
 from edgeq.audio.frontend import FrontendSpec, logmel
-from edgeq.decision import DecisionRule, Rule, clip_scores
+from edgeq.decision import DecisionRule, Event, Rule, clip_scores
 from edgeq.errors import InputError
 from edgeq.live import lines, run
 from edgeq.live.capture import Chunk
@@ -224,6 +225,28 @@ def test_the_sound_of_events_is_kept(eager, tmp_path):
         np.testing.assert_allclose(kept, np.clip(samples[end - len(kept) : end], -1, 1), atol=1e-4)
 
 
+def test_hits_of_one_run_do_not_overwrite_those_of_another(tmp_path):
+    event, paths = Event("a", 0.9, 1.0, 1.5), []
+    for value in (0.1, 0.2, 0.3):
+        hits = Hits(tmp_path, 1.0)
+        hits.keep(Chunk(np.full(2 * RATE, value, np.float32), RATE), 2.0)
+        paths.append(hits.save(event))
+    assert [path.name for path in paths] == [f"0000001.50-a{end}.wav" for end in ("", "-2", "-3")]
+    assert [soundfile.read(path)[0].max() for path in paths] == pytest.approx([0.1, 0.2, 0.3], abs=1e-4)
+
+
+@pytest.mark.parametrize("gap", ["missing", "rate"])
+def test_the_sound_of_an_event_behind_a_gap_does_not_reach_across_it(tmp_path, gap):
+    hits = Hits(tmp_path, 2.0)
+    hits.keep(Chunk(np.full(3 * RATE, 0.5, np.float32), RATE), 3.0)
+    rate, missing = (RATE, RATE) if gap == "missing" else (2 * RATE, 0)
+    begin = 3 + missing / rate
+    hits.keep(Chunk(np.full(rate, 0.25, np.float32), rate, missing=missing), begin + 1)
+    hits.keep(Chunk(np.full(rate, 0.25, np.float32), rate), begin + 2)
+    kept, found = soundfile.read(hits.save(Event("a", 0.9, begin + 1, begin + 1.5)))
+    assert (found, len(kept)) == (rate, round(1.5 * rate)) and np.allclose(kept, 0.25, atol=1e-4)
+
+
 def test_hits_that_cannot_be_written_are_told_and_listening_goes_on(eager, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "hit.wav")
@@ -244,6 +267,51 @@ def test_it_stops_after_the_seconds_that_were_asked_for(model, tmp_path, seconds
     assert bool(view.updates) == (seconds >= 1)
 
 
+def test_fields_of_the_rule_are_overridden(eager, tmp_path):
+    path = str(write(tmp_path / "a.wav", sound(11, 4)))
+
+    def begun(**rule):
+        return run.live(eager, run.Settings(path, rule=rule)).begun
+
+    assert begun() and begun(on=None) == begun() and begun(background=bundles.LABELS) == begun(patience=1000) == 0
+    assert run.live(eager, run.Settings(path, rule={"on": 0.5})).rule == replace(eager.decision.events, on=0.5, off=0.5)
+    with pytest.raises(InputError, match=r"off is 0\.9: expected 0 to on, which is 0\.3"):
+        begun(off=0.9)
+    with pytest.raises(InputError, match="background miaow: not among the labels: bark, chirp"):
+        begun(background=("miaow",))
+
+
+def test_below_the_unknown_floor_no_label_is_given(eager, tmp_path):
+    path = str(write(tmp_path / "a.wav", sound(11, 2)))
+    named, unnamed = Kept(), Kept()
+    run.live(eager, run.Settings(path), named)
+    run.live(eager, run.Settings(path, rule={"unknown": 1.0}), unnamed)
+    assert all(one.heard == one.top(1)[0][0] for one in named.updates)
+    assert unnamed.updates and all(one.heard is None and one.probabilities.max() > 0 for one in unnamed.updates)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals of this kind")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_stopped_it_leaves_cleanly_with_hits_and_a_summary(eager, tmp_path, sent, code):
+    codes = (sound(11, 3) * 32767).astype("<i2").tobytes()
+    words = ["live", str(eager.folder), "--input", "-", "--json", "--save-hits", str(tmp_path / "hits")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from edgeq.cli import main; main()", *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdin.write(codes)
+    process.stdin.flush()
+    heard = [json.loads(process.stdout.readline()) for _ in range(5)]
+    process.send_signal(sent)
+    process.stdin.flush()
+    said = process.stderr.read().decode()
+    assert process.wait(20) == code
+    events = [value["event"]["label"] for value in heard if "event" in value]
+    assert len(list((tmp_path / "hits").iterdir())) == len(events) > 0
+    assert f"edgeq: 3.0 s of sound, 5 windows, {len(events)} events ({events[0]} 1" in said and "latency p50" in said
+    assert ("interrupted" in said) == (code == 130)
+
+
 def edgeq(*arguments, standard_input=b""):
     """In a process of its own, whose stdin is a pipe: exit code, lines, and what it says on stderr."""
     done = subprocess.run(
@@ -262,6 +330,7 @@ def test_json_lines_have_the_contract_s_keys(eager, tmp_path):
         assert list(value) == [
             "time",
             "top",
+            "heard",
             *(["event"] if "event" in value else []),
             "latency_ms",
             "dropped",
@@ -298,6 +367,7 @@ def test_a_recording_in_real_time_loses_nothing(model, tmp_path):
         (["{model}", "--input", "x.wav", "--device", "1"], "--device does not go with"),
         (["{model}", "--real-time"], "--real-time does not go with"),
         (["{model}", "--input", "x.wav", "--rate", "8000"], "--rate does not go with"),
+        (["{model}", "--input", "x.wav", "--off", "0.7"], "off is 0.7: expected 0 to on, which is 0.6"),
         (["{model}", "--input", "-"], "ended before the first sample"),
     ],
 )

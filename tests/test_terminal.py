@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections import Counter
 
 import bundles
 import numpy as np
@@ -47,7 +48,16 @@ def update(probabilities, silent=False, active=()):
 
 @pytest.mark.parametrize("classes", [1, 4, 10, 43])
 def test_it_fits_80_by_24_whatever_there_is_to_show(classes):
-    now = state("m" * 90, "s" * 90, words="w" * 300, seconds=4e5, dropped=10**9, load=1.5, begun=200, peak_db=0.0)
+    now = state(
+        "m" * 90,
+        "s" * 90,
+        words="w" * 300,
+        seconds=4e5,
+        dropped=10**9,
+        load=1.5,
+        counts=Counter({LABELS[2]: 200}),
+        peak_db=0.0,
+    )
     now.events.extend(Event(LABELS[2], 0.9, index, index) for index in range(100))
     now.latencies.extend([1e4] * 50)
     for lines in (picture(now), picture(now, update(np.full(classes, 1 / classes)))):
@@ -61,7 +71,9 @@ def test_it_fits_80_by_24_whatever_there_is_to_show(classes):
 
 
 def test_it_shows_classes_events_costs_and_words():
-    now = state("model", "USB Mic", seconds=3725.0, load=0.07, dropped=12, begun=7, words="the sound clips")
+    now = state(
+        "model", "USB Mic", seconds=3725.0, load=0.07, dropped=12, counts=Counter({"dog": 7}), words="the sound clips"
+    )
     now.events.append(Event("rain [wet]", 0.91, 60.0, 61.0))
     now.latencies.extend([10.0, 20.0, 30.0])
     shown = "\n".join(picture(now, update([0.25, 0.75], active=("dog",))))

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgeq.commands import json_option, present
+
+_RULE = {
+    "on": click.option(
+        "--on", type=click.FloatRange(0, 1, min_open=True), help="Score at which an event begins.  [MODEL's own]"
+    ),
+    "off": click.option(
+        "--off", type=click.FloatRange(0, 1), help="Score below which it ends.  [its part of --on, or MODEL's own]"
+    ),
+    "smoothing": click.option(
+        "--smoothing", type=click.IntRange(min=1), help="Windows to average.  [MODEL's own, or 3]"
+    ),
+    "patience": click.option(
+        "--patience", type=click.IntRange(min=1), help="Windows in a row that make an event.  [MODEL's own, or 2]"
+    ),
+    "cooldown": click.option(
+        "--cooldown", type=click.IntRange(min=0), help="Windows of rest after one.  [MODEL's own, or 4]"
+    ),
+    "unknown": click.option("--unknown", type=click.FloatRange(0, 1), help="Name nothing below this score."),
+    "background": click.option(
+        "--background",
+        metavar="LABELS",
+        callback=lambda context, option, given: given and tuple(one.strip() for one in given.split(",") if one.strip()),
+        help="Labels that never are events, with commas.",
+    ),
+}
+"""Fields of the rule for events, each by the name that it has in the bundle."""
+
+
+def _rule_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Those fields as options of a command, which takes them by their names."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            command = _RULE[name](command)
+        return command
+
+    return decorate
 
 
 @click.command("classify")
@@ -41,6 +81,7 @@ def classify_command(
 @click.option("--list-devices", is_flag=True, help="List the microphones, and leave.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so much sound.")
 @click.option("--save-hits", type=click.Path(path_type=Path), metavar="DIR", help="Keep the sound of each event.")
+@_rule_options("on", "off", "smoothing", "patience", "cooldown", "unknown", "background")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a window.")
 @click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
 @click.option("--int8", is_flag=True, help="Run the INT8 stage.")
@@ -59,6 +100,7 @@ def live_command(
     runtime: str | None,
     int8: bool,
     as_json: bool,
+    **rule: Any,
 ) -> None:
     """Listen with MODEL: labels window by window, and the events that its rule makes of them, until Ctrl-C.
 
@@ -81,15 +123,34 @@ def live_command(
             raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
     from edgeq.live import lines, run
 
-    settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8)
-    with contextlib.ExitStack() as picture:
-        view: run.View = lines.JsonLines(top) if as_json else lines.PlainLines(top)
-        if sys.stdout.isatty() and not as_json:
-            from edgeq.live.terminal import Screen
+    settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8, rule)
+    with _terminable() as terminated:
+        with contextlib.ExitStack() as picture:
+            view: run.View = lines.JsonLines(top) if as_json else lines.PlainLines(top)
+            if sys.stdout.isatty() and not as_json:
+                from edgeq.live.terminal import Screen
 
-            view = picture.enter_context(Screen())
-        state = run.live(model, settings, view)
-    click.echo(f"edgeq: {lines.summary(state, live=source in (None, '-') or real_time)}", err=True)
+                view = picture.enter_context(Screen())
+            state = run.live(model, settings, view)
+        click.echo(f"edgeq: {lines.summary(state, live=source in (None, '-') or real_time)}", err=True)
+    if state.interrupted and not terminated:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM, by which a service is stopped, ends the block as Ctrl-C does; it is then in the list."""
+    came: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.command("tune-threshold", short_help="Fit MODEL's rule for events to recordings.")
@@ -103,11 +164,7 @@ def live_command(
     metavar="N",
     help="How many an hour are let pass.",
 )
-@click.option("--smoothing", type=click.IntRange(min=1), help="Windows to average.  [default: 3]")
-@click.option("--patience", type=click.IntRange(min=1), help="Windows in a row that make an event.  [default: 2]")
-@click.option("--cooldown", type=click.IntRange(min=0), help="Windows of rest after one.  [default: 4]")
-@click.option("--unknown", type=click.FloatRange(0, 1), help="Name nothing below this score.")
-@click.option("--background", help="Labels that never are events, with commas.")
+@_rule_options("smoothing", "patience", "cooldown", "unknown", "background")
 @click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
 @click.option("--int8", is_flag=True, help="Run the INT8 stage.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
@@ -116,15 +173,11 @@ def tune_threshold_command(
     model: str,
     data: Path,
     false_alarms: float,
-    smoothing: int | None,
-    patience: int | None,
-    cooldown: int | None,
-    unknown: float | None,
-    background: str | None,
     runtime: str | None,
     int8: bool,
     output: Path | None,
     as_json: bool,
+    **rule: Any,
 ) -> None:
     """Fit the thresholds by which MODEL (zoo name, bundle folder) tells events, and write the bundle with them.
 
@@ -133,20 +186,7 @@ def tune_threshold_command(
     """
     from edgeq import tune
 
-    labels = None if background is None else tuple(name.strip() for name in background.split(",") if name.strip())
-    result = tune.tune(
-        model,
-        data,
-        output,
-        false_alarms=false_alarms,
-        smoothing=smoothing,
-        patience=patience,
-        cooldown=cooldown,
-        unknown=unknown,
-        background=labels,
-        runtime=runtime,
-        int8=int8,
-    )
+    result = tune.tune(model, data, output, false_alarms=false_alarms, runtime=runtime, int8=int8, **rule)
     present(result.to_json(), "tuned", as_json)
 
 
@@ -154,8 +194,7 @@ def tune_threshold_command(
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--mistakes", is_flag=True, help="DIR is labelled: keep false alarms and missed recordings alone.")
-@click.option("--on", type=click.FloatRange(0, 1, min_open=True), help="Score at which an event begins.  [MODEL's own]")
-@click.option("--off", type=click.FloatRange(0, 1), help="Score below which it ends.  [MODEL's own]")
+@_rule_options("on", "off", "smoothing", "patience", "cooldown", "background")
 @click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
 @click.option("--int8", is_flag=True, help="Run the INT8 stage.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of hits.  [default: build/<name>-mined]")
@@ -164,12 +203,11 @@ def mine_command(
     model: str,
     folder: Path,
     mistakes: bool,
-    on: float | None,
-    off: float | None,
     runtime: str | None,
     int8: bool,
     output: Path | None,
     as_json: bool,
+    **rule: Any,
 ) -> None:
     """Keep the audio of every event that MODEL hears in the recordings below DIR: WAV files, and a list, hits.jsonl.
 
@@ -177,7 +215,7 @@ def mine_command(
     """
     from edgeq import mine
 
-    result = mine.mine(model, folder, output, mistakes=mistakes, on=on, off=off, runtime=runtime, int8=int8)
+    result = mine.mine(model, folder, output, mistakes=mistakes, runtime=runtime, int8=int8, **rule)
     if as_json:
         present(result.to_json(), "mined", as_json)
         for line in result.warnings:

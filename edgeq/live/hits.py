@@ -21,7 +21,8 @@ class Hits:
     """Writes the sound of events to a folder: WAV files at the source's rate, named by second and label.
 
     longest_seconds: from the beginning of an event's first window to where it became one; that is kept, and half a
-    second before. Raises OSError where the folder cannot be made.
+    second before. What is in the folder stays: another event of that second and label has a number behind its name.
+    Raises OSError where the folder cannot be made.
     """
 
     def __init__(self, folder: Path, longest_seconds: float) -> None:
@@ -48,6 +49,8 @@ class Hits:
         file = io.BytesIO()
         soundfile.write(file, np.clip(samples[begin:end], -1, 1), chunk.rate, format="WAV", subtype="PCM_16")
         label = re.sub(r"[^\w.-]+", "_", event.label)[:60]
-        path = self._folder / f"{event.time_seconds:010.2f}-{label}.wav"
+        name, number = f"{event.time_seconds:010.2f}-{label}", 1
+        while (path := self._folder / f"{name}{f'-{number}' if number > 1 else ''}.wav").exists():
+            number += 1
         atomic.write_bytes(path, file.getvalue())
         return path

@@ -10,6 +10,8 @@ import numpy as np
 from edgeq.live.listener import Update
 from edgeq.live.run import State
 
+_LABELS = 5
+
 
 class JsonLines:
     """A JSON line a window, with so many labels."""
@@ -35,7 +37,7 @@ class PlainLines(JsonLines):
 
     def update(self, update: Update, state: State) -> None:
         heard = "  ".join(f"{label} {score:.2f}" for label, score in update.top(self._top))
-        words = f"(silence) {heard}" if update.silent else heard
+        words = f"(silence) {heard}" if update.silent else heard if update.heard else f"(unknown) {heard}"
         event = f"  <- {update.event.label}" if update.event else ""
         click.echo(f"{update.time:9.2f} s  {words}{event}")
 
@@ -43,6 +45,9 @@ class PlainLines(JsonLines):
 def summary(state: State, live: bool) -> str:
     """How it went, in a line; live: whether the sound was captured as it came."""
     went = f"{state.seconds:.1f} s of sound, {state.windows} windows, {state.begun} events"
+    if state.counts:
+        went += f" ({', '.join(f'{label} {count}' for label, count in state.counts.most_common(_LABELS))}"
+        went += f", {len(state.counts) - _LABELS} labels more)" if len(state.counts) > _LABELS else ")"
     if not live:
         return went
     latency = f"latency p50 {state.latency(50):.0f} ms, p95 {state.latency(95):.0f} ms"

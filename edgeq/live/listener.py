@@ -30,7 +30,8 @@ class Update:
     the network's. event: the one that begins here. active: labels whose event goes on. latency_ms: from the capture of
     the last sample that the window needs to this answer; the window itself comes on top, and what device and driver
     held before they handed the sample on. dropped: samples of the source that were lost so far. silent: the window is
-    below the front end's gate.
+    below the front end's gate. heard: the label of the best smoothed score, None below the rule's `unknown` and where
+    nothing was heard.
     """
 
     time: float
@@ -41,6 +42,7 @@ class Update:
     latency_ms: float
     dropped: int
     silent: bool
+    heard: str | None = None
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The best labels with their probabilities, best first."""
@@ -52,6 +54,7 @@ class Update:
         values: dict[str, Any] = {
             "time": round(self.time, 6),
             "top": [{"label": label, "score": score} for label, score in self.top(count)],
+            "heard": self.heard,
         }
         if self.event:
             values["event"] = self.event.to_json()
@@ -160,6 +163,7 @@ class Listener:
             latency_ms=1000 * (known - captured),
             dropped=self.dropped,
             silent=silent,
+            heard=self._detector.heard,
         )
 
 

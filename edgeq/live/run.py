@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class Settings:
 
     input: a recording, "-" for stdin, or None for a microphone. real_time: play a recording at its own pace. rate (Hz),
     channels: of raw PCM on stdin; the model's rate where it is None. device: as `microphone.find` takes it. seconds:
-    when to stop. save_hits: a folder for the sound of events. runtime, int8: as `classify` takes them.
+    when to stop. save_hits: a folder for the sound of events. runtime, int8: as `classify` takes them. rule: fields of
+    `Rule` that are to be other than the model's.
     """
 
     input: str | None = None
@@ -50,16 +51,17 @@ class Settings:
     save_hits: Path | None = None
     runtime: str | None = None
     int8: bool = False
+    rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class State:
     """How the listening goes, as of now.
 
-    labels, frontend: of the model. seconds: of sound. load, mean_load: processor time of this process over time that
-    passed, 1 is one core, in the last seconds and since the beginning. latencies: of the last windows, in ms.
-    inference_ms: what the last window took to compute, front end and network. begun: events so far; events: the last of
-    them. words: what was said last of source or disk.
+    labels, frontend, rule: what the model listens with. seconds: of sound. load, mean_load: processor time of this
+    process over time that passed, 1 is one core, in the last seconds and since the beginning. latencies: of the last
+    windows, in ms. inference_ms: what the last window took to compute, front end and network. counts: events so far, by
+    label; events: the last of them. words: what was said last of source or disk. interrupted: whether Ctrl-C ended it.
     """
 
     model: str
@@ -73,10 +75,17 @@ class State:
     dropped: int = 0
     windows: int = 0
     inference_ms: float = 0.0
-    begun: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     words: str = ""
+    rule: Rule = field(default_factory=Rule)
+    interrupted: bool = False
+
+    @property
+    def begun(self) -> int:
+        """Events so far."""
+        return self.counts.total()
 
     def latency(self, percent: int) -> float:
         """That percentile of the latencies, in ms; 0 before the first."""
@@ -104,18 +113,19 @@ class View(Protocol):
 
 def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
     """Listen until the sound, or `settings.seconds` of it, is over, and show it to each of the views in turn. Returns
-    how it went.
+    how it went, after a KeyboardInterrupt too.
 
-    model: as `classify` takes it. Raises InputError where model or source are not usable, naming them.
+    model: as `classify` takes it. Raises InputError where model, source or rule are not usable, naming them.
     """
     about, ready = classify.prepare(model, settings.runtime, settings.int8)
-    rule = about.decision.events or Rule()
+    rule = (about.decision.events or Rule()).overridden(**settings.rule)
     listener = Listener(about.labels, about.frontend, ready, rule)
-    longest = about.frontend.window_seconds + rule.patience * about.frontend.window_hop_seconds
+    windows = rule.smoothing + rule.patience - 1  # of which an event is made
+    longest = about.frontend.window_seconds + windows * about.frontend.window_hop_seconds
     hits = None if settings.save_hits is None else Hits(settings.save_hits, longest)
     name = about.name if isinstance(about, Bundle) else Path(str(model)).name
     titled = f"{name}{' INT8' if ready.int8 else ''} in {ready.name}"
-    state = State(titled, _named(settings), listener.labels, about.frontend)
+    state = State(titled, _named(settings), listener.labels, about.frontend, rule=rule)
 
     def say(words: str) -> None:
         state.words = words
@@ -130,38 +140,43 @@ def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
             state.windows += 1
             state.latencies.append(update.latency_ms)
             if update.event:
-                state.begun += 1
+                state.counts[update.event.label] += 1
                 state.events.append(update.event)
                 if hits:
                     try:
                         hits.save(update.event)
                     except OSError as error:  # a full disk is no reason to stop listening
-                        say(f"{error.filename}: not saved, {error.strerror}")
+                        say(f"{error.filename or settings.save_hits}: not saved, {error.strerror}")
             for view in views:
                 view.update(update, state)
 
     level, load, began = Level(), _Load(), None
-    with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
-        for chunk in chunks:
-            if chunk.heard is not None:
-                for words in level.hear(chunk):
+    try:
+        with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
+            if about.decision.events is None and settings.rule.get("on") is None:
+                say(f"no thresholds were fitted to {name}: on {rule.on:g}, off {rule.off:g} are a first guess")
+            for chunk in chunks:
+                faults = level.hear(chunk)
+                for words in faults if chunk.heard is not None else ():
                     say(words)
-            taken = finite(_within(chunk, listener.seconds, settings.seconds))
-            before = time.monotonic()
-            updates = listener.push(taken)
-            if updates:
-                state.inference_ms = 1000 * (time.monotonic() - before) / len(updates)
-            if hits:
-                hits.keep(taken, listener.seconds)
-            state.seconds, state.dropped = listener.seconds, listener.dropped
-            state.peak_db, (state.load, state.mean_load) = level.peak_db, load.measured()
-            show(updates)
-            for view in views:
-                view.refresh(state)
-            began = time.monotonic() if began is None and len(chunk.samples) else began
-            if settings.seconds is not None and began is not None and _over(settings.seconds, state, began, chunk):
-                return state
-        show(listener.finish())
+                taken = finite(_within(chunk, listener.seconds, settings.seconds))
+                before = time.monotonic()
+                updates = listener.push(taken)
+                if updates:
+                    state.inference_ms = 1000 * (time.monotonic() - before) / len(updates)
+                if hits:
+                    hits.keep(taken, listener.seconds)
+                state.seconds, state.dropped = listener.seconds, listener.dropped
+                state.peak_db, (state.load, state.mean_load) = level.peak_db, load.measured()
+                show(updates)
+                for view in views:
+                    view.refresh(state)
+                began = time.monotonic() if began is None and len(chunk.samples) else began
+                if settings.seconds is not None and began is not None and _over(settings.seconds, state, began, chunk):
+                    return state
+            show(listener.finish())
+    except KeyboardInterrupt:
+        state.interrupted = True
     return state
 
 
