@@ -1,4 +1,4 @@
-"""A private PulseAudio whose microphone plays what it is told: the way through PortAudio without hardware."""
+"""A private PulseAudio whose microphones play what they are told: the way through PortAudio without hardware."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = ("pulseaudio", "pactl", "paplay")
 MICROPHONE = "edgeq_mic"
+"""The name of the first microphone; the others' have their number behind it."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,16 @@ class Server:
     process: subprocess.Popen[bytes]
     environment: dict[str, str]
 
-    def play(self, path: Path) -> None:
-        """Let the microphone hear a recording, to its end."""
-        command = ["paplay", "--latency-msec=20", "--device=vspk", str(path)]
-        subprocess.run(command, env=self.environment, check=True, timeout=60)
+    def play(self, path: Path, microphone: str = MICROPHONE) -> None:
+        """Let a microphone hear a recording, to its end."""
+        command = ["paplay", "--latency-msec=20", f"--device=to_{microphone}", str(path)]
+        subprocess.run(command, env=self.environment, check=True, timeout=120)
+
+    def pour(self, rate: int, microphone: str = MICROPHONE) -> subprocess.Popen[bytes]:
+        """A process whose stdin takes what a microphone hears: 16-bit mono PCM at that rate, at its own pace."""
+        form = ["--raw", "--format=s16le", f"--rate={rate}", "--channels=1", "--latency-msec=100"]
+        command = ["paplay", *form, f"--device=to_{microphone}"]
+        return subprocess.Popen(command, env=self.environment, stdin=subprocess.PIPE)
 
     def control(self, *words: str) -> None:
         subprocess.run(["pactl", *words], env=self.environment, check=True, timeout=20, capture_output=True)
@@ -42,18 +49,23 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, rate: int) -> Iterator[Server]:
-    """A server of its own, without D-Bus or a file outside `folder`; its sink and microphone have this rate."""
+def running(folder: Path, rate: int, microphones: Sequence[str] = (MICROPHONE,)) -> Iterator[Server]:
+    """A server of its own, without D-Bus or a file outside `folder`; its microphones have this rate."""
     places = {f"PULSE_{name.upper()}_PATH": folder / name for name in ("runtime", "state", "config")}
     for place in places.values():
         place.mkdir(parents=True, mode=0o700)
     socket = folder / "native"
     (folder / "server.pa").write_text(
         f"load-module module-native-protocol-unix auth-anonymous=1 socket={socket}\n"
-        f"load-module module-null-sink sink_name=vspk rate={rate} channels=1\n"
-        "load-module module-remap-source source_name=vmic master=vspk.monitor\n"
+        + "".join(
+            f"load-module module-null-sink sink_name=to_{name} rate={rate} channels=1\n"
+            f"load-module module-remap-source source_name={name} master=to_{name}.monitor\n"
+            for name in microphones
+        )
     )
-    (folder / "asoundrc").write_text(f'pcm.{MICROPHONE} {{ type pulse server "unix:{socket}" device "vmic" }}\n')
+    (folder / "asoundrc").write_text(
+        "".join(f'pcm.{name} {{ type pulse server "unix:{socket}" device "{name}" }}\n' for name in microphones)
+    )
     environment = {
         **os.environ,
         **{name: str(place) for name, place in places.items()},

@@ -299,9 +299,9 @@ def test_a_clip_through_the_microphone_has_the_label_that_classify_gives(server,
 @pytest.mark.slow
 def test_a_suspended_device_is_opened_again(server):
     live = Live(server, "--seconds", "9")
-    server.control("suspend-source", "vmic", "1")
+    server.control("suspend-source", sound_server.MICROPHONE, "1")
     time.sleep(microphone.LOST_SECONDS + 1)
-    server.control("suspend-source", "vmic", "0")
+    server.control("suspend-source", sound_server.MICROPHONE, "0")
     updates, said, code = live.end()
     assert code == 0 and "gone, or stands still" in said and "back, at" in said
     assert updates[-1]["dropped"] > 44100 and updates[-1]["time"] > 7
