@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ def classify_command(
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a window.")
 @click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
 @click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@click.option(
+    "--web", is_flag=True, help="Show it on a page for browsers too; a recording is then played in real time."
+)
+@click.option("--host", metavar="ADDRESS", help="Of the page.  [default: 127.0.0.1, this machine alone]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Of the page; 0 is a free one.  [default: 8080]")
 @click.option("--json", "as_json", is_flag=True, help="A JSON line a window on stdout, nothing else.")
 def live_command(
     model: str | None,
@@ -99,6 +104,9 @@ def live_command(
     top: int,
     runtime: str | None,
     int8: bool,
+    web: bool,
+    host: str | None,
+    port: int | None,
     as_json: bool,
     **rule: Any,
 ) -> None:
@@ -121,20 +129,37 @@ def live_command(
     ):
         if given and not wanted:
             raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
+    if not web and (host is not None or port is not None):
+        raise click.UsageError("--host and --port are the page's: give --web too.")
     from edgeq.live import lines, run
 
+    real_time = real_time or (web and source not in (None, "-"))
     settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8, rule)
     with _terminable() as terminated:
-        with contextlib.ExitStack() as picture:
-            view: run.View = lines.JsonLines(top) if as_json else lines.PlainLines(top)
+        with contextlib.ExitStack() as shown:
+            views: list[run.View] = []
+            if web:
+                from edgeq.live import page
+
+                pages = shown.enter_context(page.serve(host or page.HOST, page.PORT if port is None else port))
+                shown.callback(lambda: _say(pages.losses()))
+                _say(pages.where())
+                views.append(pages)
             if sys.stdout.isatty() and not as_json:
                 from edgeq.live.terminal import Screen
 
-                view = picture.enter_context(Screen())
-            state = run.live(model, settings, view)
-        click.echo(f"edgeq: {lines.summary(state, live=source in (None, '-') or real_time)}", err=True)
+                views.append(shown.enter_context(Screen()))
+            else:
+                views.append(lines.JsonLines(top) if as_json else lines.PlainLines(top))
+            state = run.live(model, settings, *views)
+        _say([lines.summary(state, live=source in (None, "-") or real_time)])
     if state.interrupted and not terminated:
         raise KeyboardInterrupt
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(f"edgeq: {line}", err=True)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ export class Picture {
     this._spectrogram.mark(seconds, label);
   }
 
-  /** Show figures; what is left out stays. latencyMs, inferenceMs: a window. load: 1 is one core. dropped: samples that
+  /** Show figures; what is left out stays. latencyMs, latencyP95Ms, inferenceMs: of a window. load: 1 is one core. dropped: samples that
    *  were lost. seconds: of sound so far. words: what is to be said of the source; "" takes it away. */
   status(figures) {
     this._status.show(figures);
@@ -256,13 +256,15 @@ class Status {
   constructor(figures, words) {
     this._words = words;
     this._values = {};
+    this._units = {};
     for (const [key, name, , unit] of FIGURES) {
       const entry = document.createElement("div");
       entry.hidden = key === "inferenceMs"; // until somebody gives it
       entry.innerHTML = `<dt></dt><dd><span class="value">–</span> <span class="unit"></span></dd>`;
       entry.querySelector("dt").textContent = name;
-      entry.querySelector(".unit").textContent = unit;
       figures.append(entry);
+      this._units[key] = entry.querySelector(".unit");
+      this._units[key].textContent = unit;
       this._values[key] = entry.querySelector(".value");
     }
   }
@@ -273,7 +275,12 @@ class Status {
       this._values[key].textContent = written(figures[key]);
       this._values[key].closest("div").hidden = false;
     }
-    this._values.dropped.closest("div").classList.toggle("bad", figures.dropped > 0);
+    if (typeof figures.latencyP95Ms === "number") {
+      this._units.latencyMs.textContent = `ms, p95 ${figures.latencyP95Ms.toFixed(0)}`;
+    }
+    if (typeof figures.dropped === "number") {
+      this._values.dropped.closest("div").classList.toggle("bad", figures.dropped > 0);
+    }
     if (typeof figures.words === "string" && figures.words !== this._words.textContent) {
       this._words.textContent = figures.words;
     }
