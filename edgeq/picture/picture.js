@@ -89,7 +89,7 @@ function template(model, source) {
     </section>
     <section class="card heard">
       <h2>Heard</h2>
-      <p class="now" aria-live="off"></p>
+      <p class="now"><span class="name"></span><span class="score"></span></p>
       <div class="classes"></div>
     </section>
     <section class="card happened">
@@ -148,8 +148,8 @@ class Meter {
     this._hold.style.left = `${100 * share(this._held)}%`;
     this._element.classList.toggle("loud", this._held >= LOUD_DB);
     this._element.classList.toggle("clipping", this._held >= CLIPPING_DB);
-    this._words.textContent = `${this._shown.toFixed(0).replace("-", "−")} dB`;
-    this._element.setAttribute("aria-valuenow", this._shown.toFixed(0));
+    this._words.textContent = `${this._held.toFixed(0).replace(/^-(?=[1-9])/, "−").replace("-0", "0")} dB`;
+    this._element.setAttribute("aria-valuenow", this._held.toFixed(0));
   }
 }
 
@@ -211,10 +211,9 @@ class Classes {
   _say(label, probability, instead) {
     this._now.classList.toggle("nothing", Boolean(instead));
     this._now.classList.toggle("unsure", !instead && probability < 0.5);
-    const score = document.createElement("span");
-    score.className = "score";
+    const [name, score] = this._now.children;
+    name.textContent = instead || label;
     score.textContent = instead ? "" : percentage(probability);
-    this._now.replaceChildren(instead || label, " ", score);
   }
 }
 
@@ -244,7 +243,7 @@ class Events {
 }
 
 const FIGURES = [
-  ["seconds", "heard", (seconds) => clock(seconds, 0), ""],
+  ["seconds", "listened", (seconds) => clock(seconds, 0), ""],
   ["latencyMs", "latency", (ms) => ms.toFixed(ms < 10 ? 1 : 0), "ms"],
   ["inferenceMs", "a window takes", (ms) => ms.toFixed(ms < 10 ? 1 : 0), "ms"],
   ["load", "load", (load) => (100 * load).toFixed(0), "% of a core"],

@@ -6,14 +6,19 @@ const MOST_DB = 70; // between the darkest and the brightest
 const LEAST_DB = 30;
 const GAP_SECONDS = 0.25; // a jump of the clock by more is drawn as a gap
 const MOST_MARKS = 40;
+const SCALE_SECONDS = 0.5; // between looks at the range of colours
 const LEFT = 40; // CSS pixels: the axis of frequency, the axis of time, names of events
 const BOTTOM = 20;
 const TOP = 18;
+const RIGHT = 46; // the scale of colours, where there is room for it
+const ROOM = 520;
 const FONT = "11px system-ui, sans-serif";
 const HERTZ = [50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
 
-// The map "magma" of matplotlib (CC0), at every eighth: even steps to the eye, and in grey.
-const COLOURS = ["000004", "1d1147", "51127c", "822681", "b73779", "e75263", "fc8961", "fec488", "fcfdbf"];
+// Even steps to the eye, and in grey, from quiet to loud. On a dark page the loud is bright: "magma" of matplotlib (CC0)
+// at every eighth. On a light one it is dark, like ink: "BuPu" of ColorBrewer (Apache 2.0).
+const ON_DARK = ["000004", "1d1147", "51127c", "822681", "b73779", "e75263", "fc8961", "fec488", "fcfdbf"];
+const ON_LIGHT = ["f7fcfd", "e0ecf4", "bfd3e6", "9ebcda", "8c96c6", "8c6bb1", "88419d", "810f7c", "4d004b"];
 
 export class Spectrogram {
   constructor(canvas, { mels, framesPerSecond, windowSeconds, hertz, decibels }) {
@@ -21,13 +26,12 @@ export class Spectrogram {
     this._context = canvas.getContext("2d");
     this._mels = mels;
     this._rate = framesPerSecond;
-    this._window = windowSeconds;
     this._hertz = hertz;
     this._decibels = decibels;
     this._span = Math.max(SPAN_SECONDS, 2 * windowSeconds);
     this._columns = Math.ceil((this._span + 1) * framesPerSecond);
     this._values = new Float32Array(this._columns * mels).fill(NaN); // a ring: column k lies at k % columns
-    this._written = 0;
+    this._written = this._nextScale = 0;
     this._begun = 0; // seconds at column 0
     this._end = 0; // seconds shown at the right edge
     this._marks = [];
@@ -58,7 +62,7 @@ export class Spectrogram {
       }
     }
     this._written += count;
-    if (this._scaled()) this._paint(this._written - this._columns, this._written);
+    if (this._written >= this._nextScale && this._scaled()) this._paint(this._written - this._columns, this._written);
     else this._paint(first, this._written);
     this._animate();
   }
@@ -76,7 +80,7 @@ export class Spectrogram {
   _begin(seconds) {
     this._values.fill(NaN);
     this._ringContext.clearRect(0, 0, this._columns, this._mels);
-    this._written = 0;
+    this._written = this._nextScale = 0;
     this._begun = this._end = seconds;
     this._marks = this._marks.filter((mark) => mark.seconds <= seconds);
   }
@@ -92,6 +96,7 @@ export class Spectrogram {
 
   /** Fit the range of colours to what is there. Returns whether it changed. */
   _scaled() {
+    this._nextScale = this._written + SCALE_SECONDS * this._rate;
     const present = this._values.filter((value) => value === value).sort();
     if (!present.length) return false;
     const high = present[Math.floor(0.998 * (present.length - 1))];
@@ -120,7 +125,7 @@ export class Spectrogram {
     const style = getComputedStyle(this._canvas);
     this._ink = style.getPropertyValue("--ink").trim() || "#222";
     this._dim = style.getPropertyValue("--dim").trim() || "#666";
-    this._ground = style.getPropertyValue("--ground").trim() || "#fff";
+    this._ground = style.getPropertyValue("--track").trim() || "#ddd"; // where there is no sound, be it silence
     this._map = colourMap(this._dark.matches);
     this._paint(this._written - this._columns, this._written);
     this._animate();
@@ -154,7 +159,8 @@ export class Spectrogram {
     const context = this._context;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, cssWidth, cssHeight);
-    const area = { left: LEFT, top: TOP, width: cssWidth - LEFT, height: cssHeight - TOP - BOTTOM };
+    const right = cssWidth < ROOM ? 0 : RIGHT;
+    const area = { left: LEFT, top: TOP, width: cssWidth - LEFT - right, height: cssHeight - TOP - BOTTOM };
     context.fillStyle = this._ground;
     context.fillRect(area.left, area.top, area.width, area.height);
     this._drawColumns(context, area);
@@ -162,6 +168,7 @@ export class Spectrogram {
     this._drawFrequencies(context, area);
     this._drawTimes(context, area);
     this._drawMarks(context, area);
+    if (right) this._drawScale(context, area);
   }
 
   /** Where a second lies; for an eye that wants no motion the picture stands still and a line sweeps over it. */
@@ -225,7 +232,7 @@ export class Spectrogram {
     context.fillStyle = this._dim;
     context.textAlign = "center";
     context.textBaseline = "alphabetic";
-    const least = (56 / area.width) * this._span;
+    const least = (50 / area.width) * this._span;
     const step = [1, 2, 5, 10, 15, 30, 60].find((one) => one >= least) ?? 60;
     const y = area.top + area.height;
     for (let tick = Math.ceil((this._end - this._span) / step) * step; tick <= this._end; tick += step) {
@@ -254,6 +261,24 @@ export class Spectrogram {
       free = left + width + 8;
     }
   }
+
+  _drawScale(context, area) {
+    const left = area.left + area.width + 12;
+    for (let y = 0; y < area.height; y += 1) {
+      const [red, green, blue] = this._map.subarray(4 * Math.round(255 * (1 - y / area.height)));
+      context.fillStyle = `rgb(${red} ${green} ${blue})`;
+      context.fillRect(left, area.top + y, 6, 1);
+    }
+    context.fillStyle = this._dim;
+    context.textAlign = "left";
+    context.textBaseline = "middle";
+    context.fillText("dB", left, TOP / 2);
+    for (let tick = Math.ceil(this._low / 20) * 20; tick <= this._high; tick += 20) {
+      const y = area.top + area.height * (1 - (tick - this._low) / (this._high - this._low));
+      const inside = Math.min(area.top + area.height - 6, Math.max(area.top + 6, y));
+      context.fillText(`${tick}`.replace("-", "−"), left + 10, inside);
+    }
+  }
 }
 
 function watch(canvas, media, changed) {
@@ -262,10 +287,9 @@ function watch(canvas, media, changed) {
   for (const one of media) one.addEventListener("change", changed);
 }
 
-/** RGBA of 256 steps. On a dark page the loud is bright, on a light one dark, like ink. */
+/** RGBA of 256 steps, from quiet to loud. */
 function colourMap(dark) {
-  const stops = COLOURS.map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-  if (!dark) stops.reverse();
+  const stops = (dark ? ON_DARK : ON_LIGHT).map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   const map = new Uint8ClampedArray(4 * 256);
   for (let step = 0; step < 256; step += 1) {
     const at = (step / 255) * (stops.length - 1);
