@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeq import bundle as bundles
-from edgeq import goldens, zoo
+from edgeq import corpora, goldens, zoo
 from edgeq import runtime as runtimes
 from edgeq.audio import decode
 from edgeq.audio.windows import windows
@@ -27,10 +27,13 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
 from edgeq.nets.spec import EnsembleSpec
 from edgeq.progress import Advance, progress
-from edgeq.runtime import Runtime, embedded
+from edgeq.runtime import Runtime, embedded, web_page
 
 FLOAT_MAX_ABS_ERROR = 1e-4
 """Largest difference of probabilities between float stages."""
+
+FRONT_END_MAX_ERROR = 1e-4
+"""Largest difference of normalised features between a page's front end and NumPy's, which is the definition."""
 
 INT8_AGREEMENT = 0.98
 """Least top-1 agreement of INT8 stages; float stages agree always."""
@@ -145,6 +148,7 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     if "c-int8" in names and host.compiler() is None:
         names.remove("c-int8")
         notes.append(f"{host.NO_COMPILER}: the stage c-int8 was not run")
+    names += [name for name in web_page.STAGES if name in opened.exports]
     if not names:
         raise InputError(f"{opened.folder}: no exports and no torch: nothing to verify; run: edgeq export --help")
     with progress(f"{opened.name}: goldens", len(expected.seeds) * (len(names) + 1)) as advance:
@@ -158,9 +162,12 @@ def verify(model: Bundle | str | Path, data: str | Path | None = None) -> Report
     if any(stage.name.endswith("int8") and stage.max_abs_error > INT8_NOTED_ERROR for stage in stages):
         notes.append("INT8 probabilities lie far from float ones; calibrate on more, or more typical, recordings")
     if clips is not None:
-        results, more = _on_data(opened, names, clips, expected.gate == goldens.TOP1)
+        pages = [name for name in names if name in web_page.STAGES]
+        others = [name for name in names if name not in pages]
+        results, more = _on_data(opened, others, clips, expected.gate == goldens.TOP1)
         stages += results
         notes += more
+        notes += [f"{name}: compared on goldens alone; its network is that of the ONNX file" for name in pages]
     layers, more = _layers(opened, inputs)
     return Report(opened.name, tuple(stages), layers, (*notes, *more))
 
@@ -182,8 +189,14 @@ def _inputs(expected: Goldens, opened: Bundle, advance: Advance) -> np.ndarray:
 
 def _on_goldens(opened: Bundle, stage: str, expected: Goldens, inputs: np.ndarray, advance: Advance) -> StageResult:
     """Open a stage, compare it, and let go of it: stages of hundreds of megabytes don't wait for each other."""
-    ready = runtimes.open(opened, stage=stage)
-    faults = list(_file_faults(opened, stage, ready))
+    faults: list[str] = []
+    ready: Runtime
+    if stage in web_page.STAGES:
+        frontend, ready = web_page.open_page(opened.folder / opened.exported(stage))
+        inputs, faults = _by_its_own_front_end(opened, frontend, expected.seeds, inputs)
+    else:
+        ready = runtimes.open(opened, stage=stage)
+    faults += _file_faults(opened, stage, ready)
     if len(expected.seeds) < goldens.COUNT:
         faults.append(f"only {len(expected.seeds)} goldens, a gate needs {goldens.COUNT}")
     outputs = []
@@ -205,6 +218,17 @@ def _on_goldens(opened: Bundle, stage: str, expected: Goldens, inputs: np.ndarra
             f"logit SQNR {ratio:.1f} dB, expected at least {LOGIT_SQNR_DB:g} of an undecided network; train it longer"
         )
     return replace(_compared(stage, "goldens", ready, expected.outputs, found, False, faults), sqnr_db=ratio)
+
+
+def _by_its_own_front_end(
+    opened: Bundle, frontend: web_page.FrontEnd, seeds: np.ndarray, expected: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Network inputs of the goldens by the front end of a page, from their samples; what is wrong with them."""
+    spec = opened.frontend
+    found = np.concatenate([frontend.windows(goldens.waveform(int(seed), spec))[0][:1] for seed in seeds])
+    error = float(np.abs(found - expected).max())
+    faults = [] if error <= FRONT_END_MAX_ERROR else [f"its front end's features differ by {error:.2g}"]
+    return found, faults
 
 
 def _compared(
@@ -237,15 +261,16 @@ def _file_faults(opened: Bundle, stage: str, ready: Runtime) -> Iterator[str]:
     """What is wrong with an exported file apart from its answers."""
     if stage == "torch":
         return
-    path = opened.exports[stage]
-    says = embedded.read(ready.metadata, path)
+    place = _place(opened, stage)
+    path = place.relative_to(opened.folder)
+    says = embedded.read(ready.metadata, str(path))
     if says.labels != opened.labels:
         yield f"{path} says other labels, or another order of them, than the bundle"
     if says.frontend.hash != opened.frontend.hash:
         yield f"{path} says another front end than the bundle"
     # An ONNX file stays float at its ends; its rounding operators are known by their name.
-    onnx = stage.startswith("onnx")
-    rounded = model_file.mapped(_place(opened, stage)).find(b"QuantizeLinear") >= 0 if onnx else ready.int8
+    onnx = stage.startswith(("onnx", "web"))
+    rounded = model_file.mapped(place).find(b"QuantizeLinear") >= 0 if onnx else ready.int8
     if rounded != stage.endswith("int8"):
         yield f"{path} is {'INT8' if rounded else 'float'}, expected {'float' if rounded else 'INT8'}"
     elif stage == "tflite-int8":
@@ -253,8 +278,9 @@ def _file_faults(opened: Bundle, stage: str, ready: Runtime) -> Iterator[str]:
 
 
 def _place(opened: Bundle, stage: str) -> Path:
-    """Where a stage's file lies; its content was compared with its sha256 before anything ran."""
-    return opened.folder / opened.exported(stage)
+    """Where a stage's file lies, a page's network; its content was compared with its sha256 before anything ran."""
+    place = opened.folder / opened.exported(stage)
+    return place / web_page.NETWORK if stage in web_page.STAGES else place
 
 
 def _int8_faults(opened: Bundle) -> Iterator[str]:
@@ -297,7 +323,7 @@ def _logit_sqnr(opened: Bundle, stage: str, expected: np.ndarray, found: np.ndar
 
         # The C gives what its .tflite file gives, which is checked, and no logits.
         file = "tflite-int8" if stage == "c-int8" else stage
-        read = onnx_logits if stage.startswith("onnx") else tflite_logits
+        read = onnx_logits if stage.startswith(("onnx", "web")) else tflite_logits
         logits = read(_place(opened, file), inputs).astype(np.float64)
     else:
         logits = _logits(found, sigmoid)
@@ -357,7 +383,7 @@ def stage_scores(opened: Bundle, ready: Mapping[str, Runtime], path: Path) -> di
 def _clips(folder: Path) -> Sequence[tuple[Path, str | None]]:
     """Recordings of a folder with their labels: by its table where it has one, else by the folder they lie in."""
     if folder.is_dir() and esc50.metadata_file(folder) is not None:
-        return [(clip.path, clip.label) for clip in esc50.read(folder).clips]
+        return [(clip.path, clip.label) for clip in corpora.open(folder, esc50.LAYOUT.name).clips]
     return [(path, path.parent.name if path.parent != folder else None) for path in decode.recordings(folder)]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq import corpora
-from edgeq.corpora import Clip, Corpus
+from edgeq.corpora import Clip, Corpus, Fault
 from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 
@@ -65,17 +65,17 @@ def test_hash_follows_what_training_would_see(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("name,category\na.wav,dog\n", "expected one named file or filename"),
-        ("file,fold\na.wav,1\n", "expected one named category"),
+        ("name,category\na.wav,dog\n", "Looked for .*columns file .or filename. and category"),
+        ("file,fold\na.wav,1\n", "Looked for .*columns file .or filename. and category"),
         ("file,category\n", "found no clips"),
-        ("", "expected one named file or filename"),
+        ("", "Looked for .*columns file .or filename. and category"),
         ("file,category\na.wav,dog\nc.wav,dog\n", "found 1 class"),
         ("file,category\na.wav,dog\ngone.wav,cat\n", "line 3: .*gone.wav is not there"),
         ("file,category\na.wav,dog\na.wav,cat\n", "a.wav is listed more than once"),
         ("file,category\na.wav,dog\n../../etc/passwd,cat\n", "leads out of"),
         ("file,category\na.wav,dog\n/etc/passwd,cat\n", "leads out of"),
-        ("file,category\na.wav,dog\nc.wav,\n", "line 3: .*expected both"),
-        ("file,category\na.wav,dog\nc.wav\n", "line 3: .*expected both"),
+        ("file,category\na.wav,dog\nc.wav,\n", "line 3: .*expected all of them"),
+        ("file,category\na.wav,dog\nc.wav\n", "line 3: .*expected all of them"),
         ("file,category,fold\na.wav,dog,one\nc.wav,cat,1\n", "line 2: fold 'one'"),
         ("file,category,fold\na.wav,dog,-1\nc.wav,cat,1\n", "line 2: fold '-1'"),
     ],
@@ -115,10 +115,13 @@ def test_reads_one_folder_a_class(tmp_path: Path) -> None:
 
 
 def test_refuses_folders_that_hold_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 0 class folders"):
+    with pytest.raises(InputError, match=r"no corpus in a known layout\. Looked for audioset: .*one folder a class"):
         corpora.open(tmp_path)
+    with pytest.raises(InputError, match="found 0 class folders"):
+        corpora.open(tmp_path, "folders")
     (tmp_path / "yes").mkdir()
-    with pytest.raises(InputError, match="yes: no recordings"):
+    (tmp_path / "no").mkdir()
+    with pytest.raises(InputError, match="no: no recordings"):
         corpora.open(tmp_path)
     with pytest.raises(InputError, match="found nothing"):
         corpora.open(tmp_path / "gone")
@@ -167,7 +170,7 @@ def test_clips_may_have_several_labels() -> None:
     with pytest.raises(InputError, match="d has 0 labels, expected at least one"):
         Corpus("set", (*clips, Clip(Path("d"), ())), labels, multi_label=True)
     with pytest.raises(InputError, match="none of the 1 clips of its tables"):
-        Corpus("set", (), labels, missing=(Path("a"),))
+        Corpus("set", (), labels, faults=(Fault(Path("a"), "missing", "a is not there"),))
 
 
 def test_splits_stand_beside_folds(tmp_path: Path) -> None:

@@ -4,17 +4,59 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeq.corpora import esc50, folders
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora import (
+    audioset,
+    esc50,
+    folders,
+    fsdd,
+    gtzan,
+    labelled,
+    ravdess,
+    speech_commands,
+    tau2022,
+    urbansound8k,
+)
+from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
-__all__ = ["Clip", "Corpus", "open"]
+__all__ = ["LAYOUTS", "Clip", "Corpus", "Fault", "Layout", "layout", "open"]
+
+LAYOUTS = (
+    audioset.LAYOUT,
+    gtzan.LAYOUT,
+    esc50.LAYOUT,
+    esc50.ESC10,
+    ravdess.LAYOUT,
+    tau2022.LAYOUT,
+    urbansound8k.LAYOUT,
+    speech_commands.LAYOUT,
+    fsdd.LAYOUT,
+    labelled.LAYOUT,
+    folders.LAYOUT,
+)
+"""All layouts that are known. The last is what is left where none of the others is recognised."""
 
 
-def open(folder: Path | str) -> Corpus:
-    """Read a corpus in the layout the folder holds: ESC-50 (a meta file beside audio/) or one folder a class.
+def open(folder: Path | str, name: str | None = None) -> Corpus:
+    """Read a corpus in the layout the folder holds, or in the one of LAYOUTS that has this name.
 
-    Raises InputError where the folder is missing, holds neither, or its contents do not agree with each other.
+    Raises InputError where `layout` or the layout's reader does, or an entry of its tables is at fault and the corpus
+    is not known for that: so `faults` of what is returned are tolerated.
+    """
+    folder = Path(folder)
+    corpus = layout(folder, name).read(folder)
+    wrong = [fault for fault in corpus.faults if not fault.tolerated]
+    if wrong:
+        more = f" ({len(wrong) - 1} more; edgeq data check {folder} lists them)" if len(wrong) > 1 else ""
+        raise InputError(f"{wrong[0].what}{more}")
+    return corpus
+
+
+def layout(folder: Path | str, name: str | None = None) -> Layout:
+    """The layout that a folder holds, or that of a name.
+
+    Raises InputError where the folder is missing, holds none of LAYOUTS or several, or no layout has the name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -22,6 +64,17 @@ def open(folder: Path | str) -> Corpus:
         raise InputError(
             f"{folder}: found {found}, expected the folder of a corpus; give the folder that holds the recordings"
         )
-    if esc50.metadata_file(folder) is not None:
-        return esc50.read(folder)
-    return folders.read(folder)
+    if name is not None:
+        chosen = next((one for one in LAYOUTS if one.name == name), None)
+        if chosen is None:
+            raise InputError(f"corpus {name}: expected one of {', '.join(one.name for one in LAYOUTS)}")
+        return chosen
+    *named, last = LAYOUTS
+    holds = [one for one in named if one.recognises(folder)]
+    if len(holds) > 1:
+        told = " and ".join(f"{one.name} ({one.holds})" for one in holds)
+        raise InputError(f"{folder}: holds {told}; expected one of them: give each corpus a folder of its own")
+    if not holds and not last.recognises(folder):
+        looked = "; ".join(f"{one.name}: {one.holds}" for one in LAYOUTS)
+        raise InputError(f"{folder}: holds no corpus in a known layout. Looked for {looked}")
+    return holds[0] if holds else last

@@ -17,7 +17,7 @@ SPLITS = ("training", "validation", "testing")
 """What a clip is for, where a corpus says so."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One labelled recording.
 
@@ -49,12 +49,28 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file of a corpus, or with what a table says of it.
+
+    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "length" (not as published), "duplicate" (an
+    entry twice) or "label" (one that is no class). what: found and expected, in a sentence. tolerated: whether the
+    corpus is known for it, and goes on without the clip.
+    """
+
+    path: Path
+    kind: str
+    what: str
+    tolerated: bool = False
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Clips and the names of their classes, in the order of the corpus's own table of classes, else sorted.
 
-    multi_label: whether a clip may have several labels. missing: files that its tables name and that are not there,
-    where it is known for that (AudioSet) and goes on without. seconds: how long its clips are, least and most; None
-    where they are of any length. licence, citation: of the corpus as a whole, empty where unknown.
+    multi_label: whether a clip may have several labels. faults: what its tables name and it lacks, or say wrong; those
+    clips are not among `clips`. defects: files that are damaged in every copy, as published. seconds: how long clips
+    are, least and most; None where they are of any length. licence, citation: of the corpus as a whole, empty where
+    unknown.
     Raises InputError where there are no clips, fewer than two classes, one file twice, a label that is no class, a clip
     without a label, or, but in a multi-label corpus, one with several.
     """
@@ -63,7 +79,8 @@ class Corpus:
     clips: tuple[Clip, ...]
     labels: tuple[str, ...]
     multi_label: bool = False
-    missing: tuple[Path, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    defects: tuple[Path, ...] = ()
     seconds: tuple[float, float] | None = None
     licence: str = ""
     citation: str = ""
@@ -84,6 +101,11 @@ class Corpus:
         twice = [str(path) for path, count in Counter(clip.path for clip in self.clips).items() if count > 1]
         if twice:
             raise InputError(f"{self.name}: {twice[0]} is listed more than once; keep one entry a file")
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Files that its tables name and that are not there."""
+        return tuple(fault.path for fault in self.faults if fault.kind == "missing")
 
     @property
     def folds(self) -> tuple[int, ...]:

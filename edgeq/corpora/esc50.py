@@ -1,79 +1,92 @@
-"""Corpora in the layout of ESC-50: a table of clips beside a folder of recordings."""
+"""ESC-50, ESC-10 and corpora in their layout: a table of clips beside a folder of recordings."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora import table
+from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.layout import Layout
+from edgeq.corpora.table import Row
 from edgeq.errors import InputError
 
-_TABLES = ("meta.csv", "meta/esc50.csv")
+LICENCE = "CC BY-NC 3.0; the subset ESC-10 CC BY 3.0"
+CITATION = 'K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015'
+
+_OWN, _PUBLISHED = "meta.csv", "meta/esc50.csv"
 _FILE = ("file", "filename")
-_LICENCE = ("clip_licence", "licence", "license")
-_SOURCE = ("clip_source", "source", "src_file")
+_SECONDS = 5.0
+_HOLDS = f"{_OWN} or {_PUBLISHED} with columns file (or filename) and category, beside audio/"
 
 
 def metadata_file(folder: Path) -> Path | None:
-    """The table of clips (meta.csv or meta/esc50.csv), or None where the folder has none."""
-    return next((folder / name for name in _TABLES if (folder / name).is_file()), None)
+    """The table of clips (meta.csv or meta/esc50.csv), or None where the folder has none in this layout."""
+    for name in (_OWN, _PUBLISHED):
+        columns = table.header(folder / name)
+        if "category" in columns and any(column in columns for column in _FILE):
+            return folder / name
+    return None
 
 
 def read(folder: Path) -> Corpus:
     """Read the corpus in `folder`.
 
     The table needs a column file (or filename), relative to audio/, and a column category; fold, licence and source
-    are read where they are there. Clips keep the order of the table; classes are sorted by name.
-    Raises InputError naming the table and line where a column, value or recording is missing or a file comes twice.
+    are read where they are there. Clips keep the order of the table; classes are sorted by name; clips of one original
+    recording (src_file) are one group.
+    Raises InputError naming the table and line where a column or value is missing, or wrong.
     Source: github.com/karolpiczak/ESC-50, README, "Repository content".
     """
-    table = metadata_file(folder)
-    if table is None:
-        raise InputError(f"{folder}: found neither {' nor '.join(_TABLES)}, expected one of them beside audio/")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            columns = tuple(reader.fieldnames or ())
-            file_column = _column(table, columns, _FILE)
-            _column(table, columns, ("category",))
-            clips = tuple(
-                _clip(f"{table}, line {reader.line_num}", folder / "audio", row, file_column) for row in reader
-            )
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read as CSV ({error}); save it as UTF-8 CSV") from error
-    labels = tuple(sorted({label for clip in clips for label in clip.labels}))
-    return Corpus(folder.resolve().name, clips, labels)
+    return _read(folder, subset=False)
 
 
-def _column(table: Path, columns: tuple[str, ...], names: tuple[str, ...]) -> str:
-    found = next((name for name in names if name in columns), None)
-    if found is None:
-        raise InputError(f"{table}: found columns {list(columns)}, expected one named {' or '.join(names)}")
-    return found
+def read_esc10(folder: Path) -> Corpus:
+    """Read the ten classes of ESC-50 that are ESC-10: the clips whose column esc10 says True. Raises as `read` does."""
+    return _read(folder, subset=True)
 
 
-def _clip(where: str, audio: Path, row: Mapping[str | None, str | None], file_column: str) -> Clip:
-    name, label = _cell(row, (file_column,)), _cell(row, ("category",))
-    if not name or not label:
-        raise InputError(
-            f"{where}: {file_column} {name!r}, category {label!r}: expected both; fill in or drop the line"
-        )
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{where}: {name!r} leads out of {audio}; expected a path below it")
-    path = audio / name
-    if not path.is_file():
-        raise InputError(f"{where}: {path} is not there; restore the recording or drop the line")
-    return Clip(path, (label,), _fold(where, _cell(row, ("fold",))), _cell(row, _LICENCE), _cell(row, _SOURCE))
+def _read(folder: Path, subset: bool) -> Corpus:
+    meta = metadata_file(folder)
+    if meta is None:
+        raise InputError(f"{folder}: not found: {_HOLDS}")
+    clips: list[Clip] = []
+    faults: list[Fault] = []
+    labels: set[str] = set()
+    file_column = next(column for column in _FILE if column in table.header(meta))
+    for row in _rows(meta, subset):
+        name, label = row.need(file_column, "category")
+        path = row.inside(folder / "audio", name)
+        labels.add(label)
+        if not path.is_file():
+            faults.append(Fault(path, "missing", f"{row.where}: {path} is not there; restore it or drop the line"))
+            continue
+        source, group = row.get("clip_source", "source", "src_file"), row.get("src_file")
+        licence = row.get("clip_licence", "licence", "license")
+        clips.append(Clip(path, (label,), row.number("fold"), licence, source, group=group))
+    published = meta == folder / _PUBLISHED
+    return Corpus(
+        folder.resolve().name,
+        tuple(clips),
+        tuple(sorted(labels)),
+        faults=tuple(faults),
+        seconds=(_SECONDS, _SECONDS) if published else None,
+        licence=LICENCE if published else "",
+        citation=CITATION if published else "",
+    )
 
 
-def _cell(row: Mapping[str | None, str | None], names: tuple[str, ...]) -> str:
-    return next((row[name] or "" for name in names if name in row), "").strip()
+def _rows(meta: Path, subset: bool) -> Iterator[Row]:
+    for row in table.rows(meta, ("esc10",) if subset else ()):
+        if not subset or row.get("esc10") == "True":
+            yield row
 
 
-def _fold(where: str, value: str) -> int | None:
-    if not value:
-        return None
-    if not (value.isascii() and value.isdigit()):
-        raise InputError(f"{where}: fold {value!r}: expected a whole number")
-    return int(value)
+def _recognises(folder: Path) -> bool:
+    return metadata_file(folder) is not None
+
+
+LAYOUT = Layout("esc50", _HOLDS, _recognises, read)
+ESC10 = Layout(
+    "esc10", f"{_PUBLISHED} with a column esc10; only where it is asked for", lambda folder: False, read_esc10
+)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeq.audio import decode
 from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
 
@@ -17,13 +18,21 @@ def read(folder: Path) -> Corpus:
     Raises InputError where there are fewer than two classes or a class has no recording.
     """
     clips: list[Clip] = []
-    labels: list[str] = []
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        labels.append(class_folder.name)
+    classes = class_folders(folder)
+    for class_folder in classes:
         clips += [Clip(path, (class_folder.name,)) for path in decode.recordings(class_folder)]
-    if len(labels) < 2:
-        raise InputError(
-            f"{folder}: found {len(labels)} class folders and no meta.csv; expected one folder a class, or meta.csv "
-            "beside audio/"
-        )
-    return Corpus(folder.resolve().name, tuple(clips), tuple(labels))
+    if len(classes) < 2:
+        raise InputError(f"{folder}: found {len(classes)} class folders, expected one folder a class")
+    return Corpus(folder.resolve().name, tuple(clips), tuple(one.name for one in classes))
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones are passed over."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _recognises(folder: Path) -> bool:
+    return len(class_folders(folder)) > 1
+
+
+LAYOUT = Layout("folders", "one folder a class, two or more", _recognises, read)

@@ -1,0 +1,149 @@
+"""AudioSet: two million clips of 10 s from YouTube, 527 classes, several a clip."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeq.audio import decode
+from edgeq.corpora import table
+from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.layout import Layout
+from edgeq.errors import InputError
+
+LICENCE = "CC BY 4.0 (the labels; ontology CC BY-SA 4.0; sounds belong to their makers)"
+CITATION = 'J. F. Gemmeke and others, "Audio Set: An ontology and human-labeled dataset for audio events", ICASSP 2017'
+
+SEGMENTS = {
+    "balanced_train_segments.csv": "training",
+    "unbalanced_train_segments.csv": "training",
+    "eval_segments.csv": "testing",
+}
+"""The tables of segments, and what their clips are for."""
+
+_CLASSES, _ONTOLOGY = "class_labels_indices.csv", "ontology.json"
+_HOMES = ("", "metadata")
+
+
+def read(folder: Path) -> Corpus:
+    """Read the corpus in `folder`: those of the tables in SEGMENTS that are there (or in metadata/), and the classes.
+
+    Classes come from class_labels_indices.csv in its order (527), or without it from ontology.json: those that the
+    tables name, in its order; they are called by their display names. A segment's recording may lie anywhere below the
+    folder and be named <YTID>_<start in ms>, as AudioSet's strong labels name it, <YTID>_<start>_<end>, <YTID>, or
+    Y<YTID>, with any ending of a recording. Segments that have none are told in `faults` and left out: videos vanish,
+    and no copy has all. So are those with labels that are no class, and second entries of a segment. To train on the
+    balanced set alone, leave unbalanced_train_segments.csv out of the folder.
+    Raises InputError naming the table and line where it cannot be made sense of, or there are no classes.
+    Source: research.google.com/audioset/download.html, "Dataset split" and "CSV file format"; its strong labels' page
+    for the file names; github.com/audioset/ontology, README.
+    """
+    home = _home(folder)
+    if home is None:
+        raise InputError(f"{folder}: not found: {LAYOUT.holds}")
+    names = _class_names(home)
+    recordings = _recordings(folder)
+    clips: list[Clip] = []
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    for name, split in SEGMENTS.items():
+        if not (home / name).is_file():
+            continue
+        for where, video, start, end, mids in _segments(home / name):
+            segment = f"{video}_{start}"
+            unknown = [mid for mid in mids if mid not in names]
+            stems = (segment, f"{segment}_{end}", video, f"Y{video}")
+            path = next((recordings[stem] for stem in stems if stem in recordings), None)
+            if segment in seen:
+                faults.append(Fault(folder / segment, "duplicate", f"{where}: {segment} is listed twice; drop one"))
+            elif unknown:
+                told = f"{where}: {unknown[0]} is no class of {home}; restore {_CLASSES}, or mend the line"
+                faults.append(Fault(folder / segment, "label", told))
+            elif path is None:
+                told = f"{where}: no recording named {', '.join(stems)}"
+                faults.append(Fault(folder / segment, "missing", told, tolerated=True))
+            else:
+                labels = tuple(dict.fromkeys(names[mid] for mid in mids))
+                source = f"youtube.com/watch?v={video}&t={start // 1000}"
+                clips.append(Clip(Path(path), labels, None, "", source, split, group=video))
+            seen.add(segment)
+    labels = tuple(names.values())
+    if not (home / _CLASSES).is_file():
+        used = {label for clip in clips for label in clip.labels}
+        labels = tuple(label for label in labels if label in used)
+    return Corpus(
+        folder.resolve().name,
+        tuple(clips),
+        labels,
+        multi_label=True,
+        faults=tuple(faults),
+        seconds=(0.0, 10.1),
+        licence=LICENCE,
+        citation=CITATION,
+    )
+
+
+def _home(folder: Path) -> Path | None:
+    """The folder of the tables."""
+    homes = (folder / name for name in _HOMES)
+    return next((home for home in homes if any((home / name).is_file() for name in SEGMENTS)), None)
+
+
+def _class_names(home: Path) -> dict[str, str]:
+    """The display name of each class by its machine id, in order."""
+    if (home / _CLASSES).is_file():
+        lines = [row.need("mid", "display_name") for row in table.rows(home / _CLASSES, ("mid", "display_name"))]
+        names = {mid: name for mid, name, *_ in lines}
+    elif (home / _ONTOLOGY).is_file():
+        names = _ontology(home / _ONTOLOGY)
+    else:
+        raise InputError(
+            f"{home}: found neither {_CLASSES} nor {_ONTOLOGY}, expected one beside the tables of segments"
+        )
+    if len(set(names.values())) < len(names):
+        twice = [name for name in names.values() if list(names.values()).count(name) > 1]
+        raise InputError(f"{home}: two classes are named {twice[0]}; restore {_CLASSES} or {_ONTOLOGY}")
+    return names
+
+
+def _ontology(path: Path) -> dict[str, str]:
+    try:
+        return {str(entity["id"]): str(entity["name"]) for entity in json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: no list of entities with id and name ({error}); restore it") from error
+
+
+def _segments(path: Path) -> Iterator[tuple[str, str, int, int, tuple[str, ...]]]:
+    """Where a line is, the video, start and end in ms, and machine ids of its classes; lines with # are comments."""
+    for where, cells in table.lines(path, comment="#"):
+        try:
+            video, start, end, mids = cells
+            positive = tuple(filter(None, map(str.strip, mids.split(","))))
+            times = round(1000 * float(start)), round(1000 * float(end))
+            if not video or not positive or not 0 <= times[0] < times[1]:
+                raise ValueError
+        except (ValueError, OverflowError):
+            told = ", ".join(cells)
+            raise InputError(f"{where}: {told:.80}: expected YTID, start, end and labels in quotes") from None
+        yield where, video, *times, positive
+
+
+def _recordings(folder: Path) -> dict[str, str]:
+    """Recordings below a folder by their names without ending; the first of several, in order of their paths."""
+    found: dict[str, str] = {}
+    for home, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            stem, _, ending = file.rpartition(".")
+            if stem and f".{ending.lower()}" in decode.SUFFIXES:
+                found.setdefault(stem, f"{home}{os.sep}{file}")
+    return found
+
+
+def _recognises(folder: Path) -> bool:
+    return _home(folder) is not None
+
+
+LAYOUT = Layout("audioset", f"one of {', '.join(SEGMENTS)}, beside {_CLASSES} or {_ONTOLOGY}", _recognises, read)
