@@ -32,6 +32,7 @@ from edgeq.training import recipe as recipes
 from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
 from edgeq.training.fit import fit
+from edgeq.training.source import InMemory
 from edgeq.training.teacher import Teacher
 
 STUDENT, SITES = "esc10-qtiny", {"convs.3": 0.5, "convs.4": 0.5}
@@ -94,7 +95,8 @@ def _step(
     def ended(epoch: int, loss: float) -> None:
         ends.append((time.process_time(), time.perf_counter()))
 
-    fit(student, maps, targets, opened.frontend, config, 0, on_epoch=ended, teacher=teacher)
+    source = InMemory(maps, targets, opened.frontend, config)
+    fit(student, source, opened.frontend, config, 0, on_epoch=ended, teacher=teacher)
     cpu, wall = np.median(np.diff(ends, axis=0), axis=0) / STEPS
     return float(cpu), float(wall)
 

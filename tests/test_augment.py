@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from edgeq.audio import frontend
 from edgeq.audio.frontend import PRESETS, with_derivatives
 from edgeq.training import augment
+from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps
 
 EDGE, DCASE = PRESETS["edge-32k"], PRESETS["dcase2022"]
@@ -29,23 +31,29 @@ def maps_of(*logmels: np.ndarray) -> CorpusMaps:
 
 
 def crops_of(bank: augment.CropBank, clips: torch.Tensor, speed_probability: float) -> torch.Tensor:
-    return augment.crop(bank.powers, augment.places(bank, clips, speed_probability, seeded()), bank.length)
+    wishes = augment.wishes(clips, len(bank.powers) - 1, speed_probability, seeded())
+    return augment.crop(bank.powers, augment.places(bank, wishes), bank.length)
+
+
+def drawn(batch: int, generator: torch.Generator, size: tuple[int, int] = (64, 30), **config: float) -> augment.Changes:
+    return augment.drawn(FitConfig(1, **config), batch, *size, generator)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "apply",
     [
-        lambda x, g: augment.gain(x, 6.0, g),
-        lambda x, g: augment.band_filter(x, torch.linspace(0, 1, 64), 6.0, g),
-        lambda x, g: augment.mix(x, torch.eye(len(x)), 0.5, g)[0],
-        lambda x, g: augment.stripes(x[:, None], 9, 9, g),
+        lambda x, c: augment.gain(x, c.gain),
+        lambda x, c: augment.band_filter(x, torch.linspace(0, 1, 64), c.knots, c.levels),
+        lambda x, c: augment.mix(x, torch.eye(len(x)), c.mix)[0],
+        lambda x, c: augment.mixup(x[:, None], torch.eye(len(x)), c.mixup)[0],
+        lambda x, c: augment.stripes(x[:, None], c.mels[0], c.frames[0]),
     ],
-    ids=["gain", "band_filter", "mix", "stripes"],
+    ids=["gain", "band_filter", "mix", "mixup", "stripes"],
 )
 def test_one_seed_gives_one_result_and_the_input_stays(apply) -> None:
     x = powers()
     before = x.clone()
-    first, again, other = apply(x, seeded(3)), apply(x, seeded(3)), apply(x, seeded(4))
+    first, again, other = (apply(x, drawn(len(x), seeded(seed), mixup_alpha=0.5)) for seed in (3, 3, 4))
     assert torch.equal(x, before)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -54,7 +62,7 @@ def test_one_seed_gives_one_result_and_the_input_stays(apply) -> None:
 @given(st.floats(0, 20), st.integers(0, 1000))
 def test_gain_moves_every_cell_of_a_crop_by_one_level(decibels: float, seed: int) -> None:
     x = powers()
-    change = 10 * torch.log10(augment.gain(x, decibels, seeded(seed)) / x)
+    change = 10 * torch.log10(augment.gain(x, drawn(6, seeded(seed), gain_db=decibels).gain) / x)
     assert change.abs().max() <= decibels + 1e-3
     assert (change.amax(dim=(1, 2)) - change.amin(dim=(1, 2))).max() < 1e-3
 
@@ -62,7 +70,8 @@ def test_gain_moves_every_cell_of_a_crop_by_one_level(decibels: float, seed: int
 @given(st.floats(0, 12), st.integers(0, 1000), st.integers(2, 80))
 def test_filter_is_bounded_still_and_piecewise_linear(decibels: float, seed: int, mels: int) -> None:
     x = powers(mels=mels)
-    change = 10 * torch.log10(augment.band_filter(x, torch.linspace(0, 1, mels), decibels, seeded(seed)) / x)
+    made = drawn(6, seeded(seed), filter_db=decibels)
+    change = 10 * torch.log10(augment.band_filter(x, torch.linspace(0, 1, mels), made.knots, made.levels) / x)
     assert change.abs().max() <= decibels + 1e-3
     assert (change - change[:, :, :1]).abs().max() < 1e-3, "the same at every frame"
     if mels == 80:
@@ -72,7 +81,7 @@ def test_filter_is_bounded_still_and_piecewise_linear(decibels: float, seed: int
 
 def test_mix_keeps_the_peak_and_the_louder_label() -> None:
     x = powers() * torch.tensor([1e-3, 1, 10, 100, 1e4, 1e-2])[:, None, None]
-    mixed, targets = augment.mix(x, torch.eye(6), 1.0, seeded(2))
+    mixed, targets = augment.mix(x, torch.eye(6), drawn(6, seeded(2), mix_probability=1.0).mix)
     assert (mixed.amax(dim=(1, 2)) <= x.amax(dim=(1, 2)) * 1.0001).all()
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(6))
     assert (targets.diagonal() >= 0.5).all()
@@ -82,7 +91,7 @@ def test_mix_keeps_the_peak_and_the_louder_label() -> None:
 def test_mix_of_amplitudes_adds_powers() -> None:
     x = torch.tensor([[[4.0, 0.0]], [[0.0, 4.0]]])
     for seed in range(20):
-        mixed, targets = augment.mix(x, torch.eye(2), 1.0, seeded(seed))
+        mixed, targets = augment.mix(x, torch.eye(2), drawn(2, seeded(seed), mix_probability=1.0).mix)
         share, other = targets[0, 0], targets[0, 1]
         if other > 0:  # the partner was the other crop
             torch.testing.assert_close(mixed[0, 0, 1] / mixed[0, 0, 0], (other / share) ** 2)
@@ -93,19 +102,20 @@ def test_mix_of_amplitudes_adds_powers() -> None:
 def test_mix_with_silence_stays_finite() -> None:
     x = torch.stack([torch.zeros(4, 5), torch.ones(4, 5)])
     for seed in range(8):
-        assert torch.isfinite(augment.mix(x, torch.eye(2), 1.0, seeded(seed))[0]).all()
+        assert torch.isfinite(augment.mix(x, torch.eye(2), drawn(2, seeded(seed), mix_probability=1.0).mix)[0]).all()
 
 
 def test_mix_with_probability_zero_changes_nothing() -> None:
     x = powers()
-    mixed, targets = augment.mix(x, torch.eye(6), 0.0, seeded())
+    mixed, targets = augment.mix(x, torch.eye(6), drawn(6, seeded(), mix_probability=0.0).mix)
     torch.testing.assert_close(mixed, x)
     assert torch.equal(targets, torch.eye(6))
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 1000))
 def test_stripes_blank_one_band_and_one_span(mels: int, frames: int, seed: int) -> None:
-    blank = augment.stripes(torch.ones(5, 4, 12, 15), mels, frames, seeded(seed)) == 0
+    made = drawn(5, seeded(seed), (12, 15), stripe_mels=mels, stripe_frames=frames)
+    blank = augment.stripes(torch.ones(5, 4, 12, 15), made.mels[0], made.frames[0]) == 0
     for one in blank:
         assert (one == one[0]).all(), "all components alike"
         rows, columns = one[0].all(dim=1), one[0].all(dim=0)
@@ -119,13 +129,25 @@ def test_stripes_blank_one_band_and_one_span(mels: int, frames: int, seed: int) 
 
 
 def test_filter_colours_the_mels_of_every_component_alike() -> None:
-    change = augment.band_filter(torch.ones(3, 4 * 20, 5), torch.linspace(0, 1, 20), 6.0, seeded()).unflatten(
-        1, (4, 20)
-    )
+    made = drawn(3, seeded(), filter_db=6.0)
+    filtered = (made.knots, made.levels)
+    change = augment.band_filter(torch.ones(3, 4 * 20, 5), torch.linspace(0, 1, 20), *filtered).unflatten(1, (4, 20))
     torch.testing.assert_close(change, change[:, :1].expand_as(change))
     torch.testing.assert_close(
-        change[:, 0], augment.band_filter(torch.ones(3, 20, 5), torch.linspace(0, 1, 20), 6.0, seeded())
+        change[:, 0], augment.band_filter(torch.ones(3, 20, 5), torch.linspace(0, 1, 20), *filtered)
     )
+
+
+def test_mixup_is_a_mean_weighted_by_draws_from_a_beta_distribution() -> None:
+    made = drawn(4000, seeded(), mixup_alpha=0.4).mixup
+    assert made is not None and sorted(made.partner.tolist()) == list(range(4000))
+    assert stats.kstest(made.share.numpy(), stats.beta(0.4, 0.4).cdf).pvalue > 0.01
+    x, targets = torch.rand(4000, 4, 2, 3, generator=seeded(1)), torch.rand(4000, 5, generator=seeded(2))
+    mixed, labels = augment.mixup(x, targets, made)
+    for i in (0, 1, 3999):
+        own, other = float(made.share[i]), int(made.partner[i])
+        np.testing.assert_allclose(mixed[i], own * x[i] + (1 - own) * x[other], rtol=1e-5)
+        np.testing.assert_allclose(labels[i], own * targets[i] + (1 - own) * targets[other], rtol=1e-5)
 
 
 def test_a_gain_does_not_lift_the_floor() -> None:

@@ -20,6 +20,7 @@ from edgeq.training import config as configs
 from edgeq.training.config import Distillation, FitConfig
 from edgeq.training.features import CorpusMaps
 from edgeq.training.fit import fit
+from edgeq.training.source import InMemory
 from edgeq.training.teacher import Member, Teacher
 
 SPEC = FrontendSpec(
@@ -76,7 +77,7 @@ def fitted(
         if epoch == wait_after:
             signal.pause()
 
-    fit(network, maps, targets, SPEC, config, seed, checkpoint, told, output, teacher)
+    fit(network, InMemory(maps, targets, SPEC, config), SPEC, config, seed, checkpoint, told, output, teacher)
     assert not network.training
     return network.state_dict()
 
@@ -103,7 +104,8 @@ def test_learns_what_can_be_heard() -> None:
     maps, targets = corpus()
     network = registry.build(ARCHITECTURE)
     losses: list[float] = []
-    fit(network, maps, targets, SPEC, replace(CONFIG, epochs=20), 0, on_epoch=lambda _, loss: losses.append(loss))
+    config = replace(CONFIG, epochs=20)
+    fit(network, InMemory(maps, targets, SPEC, config), SPEC, config, 0, on_epoch=lambda _, loss: losses.append(loss))
     inputs = torch.from_numpy(np.stack(maps.logmels[0])[:, None, :, :50] + 30) / 20
     with torch.no_grad():
         assert torch.equal(network(inputs).argmax(dim=1), targets.argmax(dim=1))
@@ -122,7 +124,8 @@ def test_random_numbers_of_the_caller_are_left_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fit(network, maps, targets, SPEC, replace(CONFIG, epochs=1), 0)
+    config = replace(CONFIG, epochs=1)
+    fit(network, InMemory(maps, targets, SPEC, config), SPEC, config, 0)
     assert torch.equal(torch.rand(3), expected)
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -212,7 +215,7 @@ def test_diverging_is_said_in_one_line() -> None:
 def test_refuses_a_single_clip() -> None:
     maps, targets = corpus(1)
     with pytest.raises(InputError, match="training on 1 clips"):
-        fit(registry.build(ARCHITECTURE), maps, targets, SPEC, CONFIG, 0)
+        fit(registry.build(ARCHITECTURE), InMemory(maps, targets, SPEC, CONFIG), SPEC, CONFIG, 0)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from edgeq.training import augment
 from edgeq.training.config import Distillation, FitConfig
 from edgeq.training.features import CorpusMaps, at_speed
 from edgeq.training.fit import fit
+from edgeq.training.source import InMemory
 from edgeq.training.teacher import Lesson, Member, Teacher
 
 SPEC = FrontendSpec(
@@ -72,7 +73,8 @@ def clicks(spec: FrontendSpec, clips: int = 6) -> CorpusMaps:
 def fitted(teacher: Teacher | None, config: FitConfig = CONFIG, output: str = "softmax") -> dict[str, Tensor]:
     torch.manual_seed(0)
     network = registry.build(replace(ARCHITECTURE, output=output))
-    fit(network, clicks(SPEC), torch.eye(2)[torch.arange(6) % 2], SPEC, config, 0, output=output, teacher=teacher)
+    source = InMemory(clicks(SPEC), torch.eye(2)[torch.arange(6) % 2], SPEC, config)
+    fit(network, source, SPEC, config, 0, output=output, teacher=teacher)
     return network.state_dict()
 
 
@@ -106,15 +108,8 @@ class Noting(nn.Module):
 def test_with_the_same_log_mel_both_hear_the_same_map(derivatives: str) -> None:
     spec = with_derivatives(replace(SPEC, window_hop_seconds=0.25, gate=-50.0), derivatives)
     teacher, student = Heard(), Noting()
-    fit(
-        student,
-        clicks(SPEC),
-        torch.eye(2)[torch.arange(6) % 2],
-        SPEC,
-        CONFIG,
-        0,
-        teacher=Teacher((member(teacher, frontend=spec),)),
-    )
+    source = InMemory(clicks(SPEC), torch.eye(2)[torch.arange(6) % 2], SPEC, CONFIG)
+    fit(student, source, SPEC, CONFIG, 0, teacher=Teacher((member(teacher, frontend=spec),)))
     assert len(teacher.inputs) == len(student.inputs) + 1, "and one to see whether it takes the crops"
     for heard, own in zip(teacher.inputs[1:], student.inputs, strict=True):
         logmel = own[:, 0] * 20 - 30
@@ -135,7 +130,13 @@ def lesson(teacher: Member, **changes: object) -> tuple[Lesson, augment.CropBank
 
 
 def drawn(bank: augment.CropBank, seed: int) -> list[augment.Place]:
-    return augment.places(bank, torch.arange(6), 0.7, torch.Generator().manual_seed(seed))
+    variants = len(bank.powers) - 1
+    return augment.places(bank, augment.wishes(torch.arange(6), variants, 0.7, torch.Generator().manual_seed(seed)))
+
+
+def changes(seed: int, batch: int = 6, **config: object) -> augment.Changes:
+    generator = torch.Generator().manual_seed(seed)
+    return augment.drawn(replace(CONFIG, **{**QUIET, **config}), batch, SPEC.n_mels, 50, generator)  # type: ignore[arg-type]
 
 
 QUIET = {"gain_db": 0.0, "filter_db": 0.0, "mix_probability": 0.0}
@@ -148,7 +149,7 @@ def test_another_log_mel_is_cropped_at_the_same_second(seed: int) -> None:
     teaching, bank = lesson(member(heard, frontend=spec, maps=clicks(ELSEWHERE)), **QUIET)
     places = drawn(bank, seed)
     power = augment.crop(bank.powers, places, bank.length)
-    teaching.answers(power, places, 0, torch.Generator())
+    teaching.answers(power, places, 0, changes(0))
     (crops,) = heard.inputs[1:]
     assert crops.shape == (6, *ELSEWHERE.input_shape)
     centre = (power.sum(dim=1) * torch.arange(bank.length)).sum(dim=1) / power.sum(dim=(1, 2)) * 0.020
@@ -165,24 +166,21 @@ def test_another_log_mel_gets_the_same_gain_filter_and_mixture() -> None:
     teacher = member(heard, frontend=spec, maps=clicks(ELSEWHERE))
     places = drawn(lesson(teacher)[1], 0)
 
-    def both(seed: int, **changes: float) -> tuple[Tensor, Tensor]:
+    def both(seed: int, **louder: float) -> tuple[Tensor, Tensor]:
         """Peak level in dB of student's and teacher's crops, by clip, in the mels around the tone."""
-        teaching, bank = lesson(teacher, **{**QUIET, **changes})
-        generator = torch.Generator().manual_seed(seed)
-        before = generator.clone_state()
+        teaching, bank = lesson(teacher, **{**QUIET, **louder})
         power = augment.crop(bank.powers, places, bank.length)
-        bands = torch.linspace(0, 1, SPEC.n_mels)
-        power, _ = augment.augmented(power, torch.eye(6), bands, replace(CONFIG, **{**QUIET, **changes}), generator)
-        teaching.answers(power, places, 0, before)
-        assert torch.equal(before.get_state(), torch.Generator().manual_seed(seed).get_state()), "left where it was"
+        made = changes(seed, **louder)
+        power, _ = augment.augmented(power, torch.eye(6), torch.linspace(0, 1, SPEC.n_mels), made)
+        teaching.answers(power, places, 0, made)
         return 10 * power.amax(dim=(1, 2)).log10(), heard.inputs[-1].amax(dim=(1, 2, 3))
 
     plain, its_plain = both(1)
-    for changes in ({"gain_db": 12.0}, {"filter_db": 12.0}, {"gain_db": 6.0, "filter_db": 6.0}):
-        louder, its_louder = both(1, **changes)
+    for change in ({"gain_db": 12.0}, {"filter_db": 12.0}, {"gain_db": 6.0, "filter_db": 6.0}):
+        louder, its_louder = both(1, **change)
         assert (louder - plain).abs().max() > 1
         # The tone lies in one mel of each, but not in its very middle.
-        tolerance = 0.01 if "filter_db" not in changes else 1.5
+        tolerance = 0.01 if "filter_db" not in change else 1.5
         torch.testing.assert_close(louder - plain, its_louder - its_plain, atol=tolerance, rtol=0)
 
 
@@ -196,13 +194,10 @@ def test_mixtures_have_the_same_partners_and_shares() -> None:
     config = replace(CONFIG, **{**QUIET, "mix_probability": 1.0}, speeds=(), speed_probability=0.0)
     bank = augment.crop_banks(steady, SPEC, [50], 30.0)[0]
     teaching = Lesson(Teacher((member(seen, frontend=spec, maps=own),)), SPEC, config, "softmax", 2)
-    generator = torch.Generator().manual_seed(3)
-    places = augment.places(bank, torch.arange(4), 0.0, generator)
-    before = generator.clone_state()
-    power, _ = augment.augmented(
-        augment.crop(bank.powers, places, 50), torch.eye(4), torch.linspace(0, 1, 20), config, generator
-    )
-    teaching.answers(power, places, 0, before)
+    places = augment.places(bank, augment.wishes(torch.arange(4), 0, 0.0, torch.Generator().manual_seed(3)))
+    made = changes(3, 4, mix_probability=1.0)
+    power, _ = augment.augmented(augment.crop(bank.powers, places, 50), torch.eye(4), torch.linspace(0, 1, 20), made)
+    teaching.answers(power, places, 0, made)
     # Relative to the peak, a clip's own silent mel holds what its partner is heard at, and the other way round.
     student = power[:, :4, 0] / power.amax(dim=(1, 2))[:, None]
     taught = 10 ** (seen.inputs[-1][:, 0, :4, 0] / 10)
@@ -214,7 +209,7 @@ def test_of_several_the_mean_of_softened_answers_counts() -> None:
     answers = [torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
     members = tuple(member(lambda x, a=answer: a.expand(len(x), 2)) for answer in answers)
     teaching = Lesson(Teacher(members, Distillation(temperature=2.0)), SPEC, CONFIG, "softmax", 2)
-    found = teaching.answers(torch.ones(3, 20, 50), [], 0, torch.Generator())
+    found = teaching.answers(torch.ones(3, 20, 50), [], 0, changes(0))
     expected = torch.cat([torch.softmax(answer / 2, dim=1) for answer in answers]).mean(dim=0)
     torch.testing.assert_close(found, expected.expand(3, 2))
 

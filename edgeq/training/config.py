@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq.errors import InputError
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "bf16", "float16")
+OPTIMISERS = ("adamw", "adam", "amsgrad")
+SCHEDULES = ("cosine", "constant")
+SAMPLINGS = ("shuffled", "balanced")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How a network is fitted; every field is a key of a recipe's [fit] table.
 
-    epochs (one crop of each clip an epoch); batch_size; learning_rate after a linear warm-up over that fraction of
-    all steps, then cosine to 0; weight_decay (AdamW, on weights of convolutions and dense layers only);
+    epochs (one crop of each clip an epoch), or in its place iterations (batches); batch_size; parts: of how many equal
+    parts a batch is made, each with batch statistics and chance of its own: so many processes can share it, and the
+    result is theirs all alike. optimiser: "adamw", "adam", or "amsgrad" (Adam that way); learning_rate after a linear
+    warm-up over that fraction of all steps, then by schedule "cosine" to 0, or "constant"; weight_decay (of AdamW, on
+    weights of convolutions and dense layers only);
     label_smoothing; average_decay: of the exponential average of weights and batch-norm statistics that is the result.
+    sampling: "shuffled", or "balanced": classes in turn, so that rare ones are heard as often as common ones.
     crop_seconds: lengths of crops, of which each batch draws one (a network with a dense layer over time takes only
     the window's); crop_depth_db: crops are drawn where something within this of the clip's peak sounds; speeds with
-    speed_probability; gain_db; filter_db; mix_probability; stripe_mels, stripe_frames: see training.augment.
-    precision: "float32", or "bf16" (autocast; twice as fast on processors that have AVX512-BF16 or AMX, float32 on
-    others). Raises InputError where a field is out of range, naming it.
+    speed_probability; gain_db; filter_db; mix_probability; mixup_alpha (0: none); stripe_mels and stripe_frames,
+    stripe_count of each: see training.augment.
+    precision: "float32", or by autocast "bf16" (twice as fast on processors that have AVX512-BF16 or AMX, float32 on
+    others) or "float16" (GPUs only). device: "cpu", "cuda", or "auto": a GPU where there is one. compile: by
+    torch.compile, for long trainings. checkpoint_minutes: how often the state is kept between the ends of epochs.
+    Raises InputError where a field is out of range, naming it.
     """
 
-    epochs: int
+    epochs: int = 0
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: float = 0.05
@@ -42,28 +53,74 @@ class FitConfig:
     stripe_mels: int = 9
     stripe_frames: int = 19
     precision: str = "float32"
+    iterations: int = 0
+    parts: int = 1
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    sampling: str = "shuffled"
+    mixup_alpha: float = 0.0
+    stripe_count: int = 1
+    device: str = "auto"
+    compile: bool = False
+    checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, self, name, "a positive integer")
+        if not self.iterations:
+            self._require("epochs", _whole(self.epochs, 1), "a positive integer, or iterations in its place")
+        elif self.epochs:
+            self._require("epochs", False, "none beside iterations")
+        for name, least in (("batch_size", 1), ("parts", 1), ("iterations", 0), ("stripe_count", 0)):
+            self._require(name, _whole(getattr(self, name), least), f"a whole number, {least} or more")
         for name in ("stripe_mels", "stripe_frames"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 0, self, name, "0 or more, whole")
-        for name in ("learning_rate", "crop_depth_db"):
-            _require(0 < getattr(self, name) < math.inf, self, name, "a positive number")
-        for name in ("weight_decay", "gain_db", "filter_db"):
-            _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
+            self._require(name, _whole(getattr(self, name), 0), "0 or more, whole")
+        for name in ("learning_rate", "crop_depth_db", "checkpoint_minutes"):
+            self._require(name, 0 < getattr(self, name) < math.inf, "a positive number")
+        for name in ("weight_decay", "gain_db", "filter_db", "mixup_alpha"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         for name in ("warmup", "label_smoothing", "average_decay"):
-            _require(0 <= getattr(self, name) < 1, self, name, "from 0 to below 1")
+            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("speed_probability", "mix_probability"):
-            _require(0 <= getattr(self, name) <= 1, self, name, "from 0 to 1")
+            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
         lengths = self.crop_seconds
-        _require(bool(lengths) and all(0 < length < math.inf for length in lengths), self, "crop_seconds", "lengths")
-        _require(all(0.25 <= speed <= 4 for speed in self.speeds), self, "speeds", "factors from 0.25 to 4")
-        _require(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
+        self._require("crop_seconds", bool(lengths) and all(0 < length < math.inf for length in lengths), "lengths")
+        self._require("speeds", all(0.25 <= speed <= 4 for speed in self.speeds), "factors from 0.25 to 4")
+        self._require("batch_size", self.batch_size % self.parts == 0, f"a multiple of parts, {self.parts}")
+        for name, known in (
+            ("precision", PRECISIONS),
+            ("optimiser", OPTIMISERS),
+            ("schedule", SCHEDULES),
+            ("sampling", SAMPLINGS),
+            ("device", DEVICES),
+        ):
+            self._require(name, getattr(self, name) in known, f"one of {', '.join(known)}")
+        if self.optimiser != "adamw":
+            self._require("weight_decay", self.weight_decay == 0, f"0 with {self.optimiser}: only adamw decays weights")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise InputError(f"fit: {name} = {getattr(self, name)!r}: expected {expected}")
+
+    @property
+    def length(self) -> int:
+        """How long it is: epochs, or iterations where it counts these."""
+        return self.iterations or self.epochs
+
+    def of_length(self, length: int) -> FitConfig:
+        """The same, so long."""
+        return replace(self, iterations=length) if self.iterations else replace(self, epochs=length)
 
     @property
     def usable_precision(self) -> str:
-        """The precision that this processor trains in: "bf16" only where it multiplies bfloat16 natively."""
+        """The precision that this machine trains in.
+
+        Of a processor "bf16" only where it multiplies bfloat16 natively, else "float32"; of a GPU as asked for.
+        """
+        if self.precision == "float32":
+            return "float32"
+        from edgeq.training import device  # that needs torch, reading a recipe does not
+
+        if device.chosen(self).type == "cuda":
+            return self.precision
         return "bf16" if self.precision == "bf16" and bf16_is_fast() else "float32"
 
 
@@ -99,6 +156,5 @@ def bf16_is_fast() -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
-def _require(holds: bool, config: FitConfig, name: str, expected: str) -> None:
-    if not holds:
-        raise InputError(f"fit: {name} = {getattr(config, name)!r}: expected {expected}")
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from edgeq.audio.maps import at_speed, logmel_spec
 from edgeq.corpora import Corpus
 from edgeq.errors import naming
 from edgeq.progress import Advance
+from edgeq.training.config import FitConfig
+
+if TYPE_CHECKING:
+    from edgeq.training.source import Positives, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +36,19 @@ class CorpusMaps:
 
     speeds: tuple[float, ...]
     logmels: tuple[tuple[np.ndarray, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.logmels[0])
+
+    def logmel(self, clip: int) -> np.ndarray:
+        """Log-mel of one clip as recorded."""
+        return self.logmels[0][clip]
+
+    def source(self, positives: Positives, spec: FrontendSpec, config: FitConfig) -> Source:
+        """Crops of these clips, all held in memory; positives, spec, config: as `source.Recordings.source`."""
+        from edgeq.training.source import InMemory  # that needs torch, reading maps does not
+
+        return InMemory(self, positives(range(len(self))).astype(np.float32), spec, config)
 
     def select(self, clips: Sequence[int]) -> CorpusMaps:
         """The maps of these clips, in this order."""

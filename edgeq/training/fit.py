@@ -1,38 +1,42 @@
-"""The training loop: seeded, resumable after a kill, with averaged weights at the end."""
+"""The training loop: seeded, resumable after a kill, shared by processes, with averaged weights at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
+import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import deterministic
 
-from edgeq import atomic
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.frontend_torch import Features
 from edgeq.errors import InputError
-from edgeq.training import augment
+from edgeq.training import augment, checkpoints, processes
+from edgeq.training import device as devices
 from edgeq.training import loss as losses
 from edgeq.training.config import FitConfig
-from edgeq.training.features import CorpusMaps
+from edgeq.training.source import Heard, Plan, Source
 from edgeq.training.teacher import Lesson, Teacher, channels_last
 
 EpochDone = Callable[[int, float], None]
 
+TOLD_EVERY = 100
+"""Iterations after which one who counts these hears how far the fit is."""
+
 
 def fit(
     network: nn.Module,
-    maps: CorpusMaps,
-    targets: Tensor,
+    source: Source,
     spec: FrontendSpec,
     config: FitConfig,
     seed: int,
@@ -44,29 +48,25 @@ def fit(
     """Fit a network in place, to the average of its weights over the last steps; it is left in evaluation mode.
 
     The weights it comes with are where it starts: fresh ones, or trained ones to fine-tune.
-    maps: log-mel of the training clips at speeds (1, *config.speeds). targets: float32 (clips, classes), for
-    `loss.classification`; output: "softmax" or "sigmoid". spec: with the normalisation to train under. teacher: adds
-    `loss.distillation`; its answers are in the order of the targets' classes, its maps those of the same clips.
-    With `checkpoint`, the state is kept there after every epoch and a run that finds it goes on from it; since each
-    epoch draws from its own seed, a resumed run ends with the very weights of an uninterrupted one. on_epoch is told
-    how many epochs are done and the last one's mean loss. Results are equal for equal seed, data, thread count and
-    processor. Raises InputError where the checkpoint is of another run, the network does not take such crops, the loss
-    or the result is not finite, or as `teacher.Lesson` does.
+    source: of the training clips, see `source.Source`. spec: with the normalisation to train under. output: "softmax"
+    or "sigmoid", for `loss.classification`. teacher: adds `loss.distillation`; its answers are in the order of the
+    targets' classes, its maps those of the same clips. Where several processes fit together (`processes.current`), each
+    takes its share of the config's parts, and all end with the same network.
+    With `checkpoint`, the state is kept there after every epoch, and every config.checkpoint_minutes within one; a run
+    that finds it goes on from it, with as many processes as there now are, and ends with the very weights of an
+    uninterrupted one. on_epoch is told how many epochs are done (iterations, where the config counts these) and the
+    mean loss since it was last told. Results are equal for equal seed, data, thread count and processor; other numbers
+    of processes, and GPUs, round otherwise. Raises InputError where the checkpoint is of another run, the network does
+    not take such crops, the loss or the result is not finite, the processes differ in data or recipe, they are more
+    than the parts or do not divide them, or as `teacher.Lesson` does.
     """
-    if len(targets) < 2:
-        raise InputError(f"training on {len(targets)} clips: expected at least 2")
-    run = _Run(network, maps, targets, spec, config, seed, output, teacher)
-    with _deterministic():
-        done = run.restore(checkpoint) if checkpoint is not None else 0
-        for epoch in range(done, config.epochs):
-            loss = run.epoch(epoch)
-            if not math.isfinite(loss):
-                raise InputError(f"epoch {epoch + 1}: loss {loss}; lower learning_rate (now {config.learning_rate})")
-            if checkpoint is not None:
-                run.save(checkpoint, epoch + 1)
-            if on_epoch is not None:
-                on_epoch(epoch + 1, loss)
-        run.finish()
+    if source.clips < 2:
+        raise InputError(f"training on {source.clips} clips: expected at least 2")
+    if source.clips < config.parts:
+        raise InputError(f"training on {source.clips} clips in {config.parts} parts: expected a clip for each part")
+    run = _Run(network, source, spec, config, seed, output, teacher)
+    with _deterministic(run.device):
+        run.go(checkpoint, on_epoch or (lambda done, loss: None))
     if not all(tensor.isfinite().all() for tensor in run.averaged):
         raise InputError(f"training: weights became infinite; lower learning_rate (now {config.learning_rate:g})")
 
@@ -77,113 +77,110 @@ class _Run:
     def __init__(
         self,
         network: nn.Module,
-        maps: CorpusMaps,
-        targets: Tensor,
+        source: Source,
         spec: FrontendSpec,
         config: FitConfig,
         seed: int,
         output: str,
         teacher: Teacher | None,
     ) -> None:
+        self.together = processes.current()
+        self.own = self.together.share(config.parts)
         self.network = network
         channels_last(network)
-        self.config, self.spec, self.seed, self.output = config, spec, seed, output
-        augment.check_crops("the network", network.eval(), spec, config.crop_seconds, targets.shape[1])
-        lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
-        self.banks = augment.crop_banks(maps, spec, lengths, config.crop_depth_db)
-        self.bands = torch.linspace(0, 1, spec.n_mels)
-        self.features = Features(spec)
-        self.lesson = None if teacher is None else Lesson(teacher, spec, config, output, targets.shape[1])
-        self.targets = targets
-        self.batch_size = min(config.batch_size, len(targets))
-        self.steps_per_epoch = len(targets) // self.batch_size
-        self.bf16 = config.usable_precision == "bf16"
-        decayed = [p for p in network.parameters() if p.ndim > 1]
-        plain = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.config, self.spec, self.seed, self.output, self.source = config, spec, seed, output, source
+        augment.check_crops("the network", network.eval(), spec, config.crop_seconds, source.classes)
+        self.frames = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
+        self.fingerprint = self._fingerprint(teacher)
+        self.together.check_same("data", source.fingerprint, f"{source.clips} clips of {source.classes} classes")
+        self.together.check_same("recipe, seed, teacher or first weights", self.fingerprint, f"{network.__class__}")
+        self.device = devices.chosen(config)
+        network.to(self.device)
+        self.forward = torch.compile(network) if config.compile else network
+        self.bands = torch.linspace(0, 1, spec.n_mels, device=self.device)
+        self.features = Features(spec).to(self.device)
+        self.lesson = None if teacher is None else Lesson(teacher, spec, config, output, source.classes)
+        self.batch_size = min(config.batch_size, source.clips) // config.parts * config.parts
+        self.epoch_steps = source.clips // self.batch_size
+        self.steps = config.iterations or config.epochs * self.epoch_steps
+        self.optimiser = _optimiser(network, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.usable_precision == "float16")
+        norms = [module for module in network.modules() if isinstance(module, _NormBase)]
+        self.statistics = [one for norm in norms for one in norm.buffers()]
         self.averaged = [t for t in network.state_dict().values() if t.is_floating_point()]
         self.average = [t.clone() for t in self.averaged]
-        self.fingerprint = self._fingerprint(teacher)
 
-    def epoch(self, epoch: int) -> float:
-        """One pass over the clips; returns the mean loss."""
-        # A seed for each epoch means that no random state has to be saved to go on exactly where a run was killed.
-        generator = torch.Generator().manual_seed(_seed(self.seed, epoch))
-        torch.manual_seed(_seed(self.seed, epoch))  # dropout draws from the global generator
+    def go(self, checkpoint: Path | None, on_epoch: EpochDone) -> None:
+        """Every step that is left, and the average at the end."""
+        done = self._restore(checkpoint) if checkpoint is not None else 0
+        told, kept = done, time.monotonic()
+        since: list[Tensor] = []
         self.network.train()
-        order = torch.randperm(len(self.targets), generator=generator)
-        losses = []
-        for step in range(self.steps_per_epoch):
-            clips = order[step * self.batch_size : (step + 1) * self.batch_size]
-            self._set_learning_rate(epoch * self.steps_per_epoch + step)
-            losses.append(self._step(clips, generator))
-        return math.fsum(losses) / len(losses)
+        with contextlib.closing(self.source.read(self._plans(done))) as heard:
+            while done < self.steps:
+                if done % self.epoch_steps == 0 and self.config.parts == 1:
+                    # A seed for each epoch, so that at its start no state of chance has to be taken up.
+                    torch.manual_seed(_seed(self.seed, done // self.epoch_steps))  # dropout draws from it
+                since.append(self._step(done, heard))
+                done += 1
+                epoch_ends = done % self.epoch_steps == 0 or done == self.steps
+                tell = epoch_ends or (self.config.iterations > 0 and done - told >= TOLD_EVERY)
+                loss = self._mean(since, done) if tell else 0.0
+                late = time.monotonic() - kept >= 60 * self.config.checkpoint_minutes
+                if checkpoint is not None and self.together.main and (epoch_ends or late):
+                    checkpoints.write(checkpoint, self._state(done))
+                    kept = time.monotonic()
+                if tell:
+                    on_epoch(done if self.config.iterations else done // self.epoch_steps, loss)
+                    told, since = done, []
+        self._finish()
 
-    def finish(self) -> None:
+    def _mean(self, losses: list[Tensor], done: int) -> float:
+        loss = math.fsum(one.item() for one in losses) / len(losses)
+        if not math.isfinite(loss):
+            where = f"iteration {done}" if self.config.iterations else f"epoch {done // self.epoch_steps}"
+            raise InputError(f"{where}: loss {loss}; lower learning_rate (now {self.config.learning_rate})")
+        return loss
+
+    def _finish(self) -> None:
         with torch.no_grad():
             for tensor, average in zip(self.averaged, self.average, strict=True):
                 tensor.copy_(average)
-        self.network.eval()
+        self.network.eval().to("cpu")
 
-    def save(self, path: Path, epochs: int) -> None:
-        state = {
-            "fingerprint": self.fingerprint,
-            "epochs": epochs,
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        atomic.write_bytes(path, buffer.getvalue())
-
-    def restore(self, path: Path) -> int:
-        """Take up a checkpoint; returns the epochs it has behind it, 0 where there is none."""
-        if not path.is_file():
-            return 0
-        try:
-            state = torch.load(path, weights_only=True)
-            other = state["fingerprint"] != self.fingerprint
-        except Exception as error:  # torch's reader fails in any way on a file that is something else
-            raise InputError(f"{path}: not a checkpoint of training ({type(error).__name__}); remove it") from error
-        if other:
-            raise InputError(
-                f"{path}: found a checkpoint of another recipe, seed, teacher or data; remove it to start afresh"
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for average, saved in zip(self.average, state["average"], strict=True):
-            average.copy_(saved)
-        return int(state["epochs"])
-
-    def _step(self, clips: Tensor, generator: torch.Generator) -> float:
-        inputs, targets, taught = self._batch(clips, generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = self.network(inputs)
-        loss = self._loss(logits.float(), targets, taught)
+    def _step(self, step: int, heard: Iterator[Heard]) -> Tensor:
+        """One update from all parts of a batch; returns the mean loss, the same in every process."""
+        parts = self.config.parts
+        self._set_learning_rate(step)
         self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
+        before = [one.clone() for one in self.statistics] if parts > 1 else []
+        means = [torch.zeros_like(one) for one in before]
+        total = torch.zeros(1, device=self.device)
+        for part in self.own:
+            if parts > 1:  # every part starts from the same state of the network, and has chance of its own
+                torch.manual_seed(_seed(self.seed, step, part))
+                for one, saved in zip(self.statistics, before, strict=True):
+                    one.copy_(saved)
+            loss = self._loss(next(heard)) / parts
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+            for mean, one in zip(means, self.statistics, strict=False):
+                if one.is_floating_point():
+                    mean += one / parts
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.together.sum_up([*gradients, *(mean for mean in means if mean.is_floating_point()), total])
+        for mean, one in zip(means, self.statistics, strict=False):
+            if one.is_floating_point():
+                one.copy_(mean)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         torch._foreach_lerp_(self.average, self.averaged, 1 - self.config.average_decay)
-        return loss.item()
+        return total
 
-    @torch.no_grad()
-    def _batch(self, clips: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Network inputs, targets, and where there is a teacher its answers."""
-        config = self.config
-        length = int(torch.randint(len(self.banks), (), generator=generator))
-        bank = self.banks[length]
-        places = augment.places(bank, clips, config.speed_probability, generator)
-        before = generator.clone_state()
-        power = augment.crop(bank.powers, places, bank.length)
-        power, targets = augment.augmented(power, self.targets[clips], self.bands, config, generator)
-        taught = None if self.lesson is None else self.lesson.answers(power, places, length, before)
-        inputs = self.features(augment.to_log(power, self.spec))
-        inputs = augment.stripes(inputs, config.stripe_mels, config.stripe_frames, generator)
-        return inputs.contiguous(memory_format=torch.channels_last), targets, taught
-
-    def _loss(self, logits: Tensor, targets: Tensor, taught: Tensor | None) -> Tensor:
+    def _loss(self, heard: Heard) -> Tensor:
+        inputs, targets, taught = self._batch(heard)
+        with devices.autocast(self.config, self.device):
+            logits = self.forward(inputs).float()
         labelled = losses.classification(logits, targets, self.output, self.config.label_smoothing)
         if self.lesson is None or taught is None:
             return labelled
@@ -192,32 +189,118 @@ class _Run:
             logits, taught, self.output, how.temperature
         )
 
+    @torch.no_grad()
+    def _batch(self, heard: Heard) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Network inputs, targets, and where there is a teacher its answers."""
+        changes = heard.plan.changes.to(self.device)
+        power, targets = (one.to(self.device, non_blocking=True) for one in (heard.power, heard.targets))
+        power, targets = augment.augmented(power, targets, self.bands, changes)
+        taught = None
+        if self.lesson is not None:
+            taught = self.lesson.answers(power, heard.places, heard.plan.length, changes)
+        inputs = self.features(augment.to_log(power, self.spec))
+        if changes.mixup is not None:
+            inputs, targets = augment.mixup(inputs, targets, changes.mixup)
+        for mels, frames in zip(changes.mels, changes.frames, strict=True):
+            inputs = augment.stripes(inputs, mels, frames)
+        return inputs.contiguous(memory_format=torch.channels_last), targets, taught
+
+    def _plans(self, start: int) -> Iterator[Plan]:
+        """What this process wants to hear, from a step to the end."""
+        config, size = self.config, self.batch_size
+        for epoch in itertools.count(start // self.epoch_steps):
+            generator = torch.Generator().manual_seed(_seed(self.seed, epoch))
+            order = self.source.order(generator)
+            first = epoch * self.epoch_steps
+            for step in range(first, min(first + self.epoch_steps, self.steps)):
+                clips = order[(step - first) * size : (step - first + 1) * size]
+                if config.parts == 1:
+                    plan = self._plan(clips, generator)  # of steps that are done, too: an epoch has one generator
+                    if step >= start:
+                        yield plan
+                elif step >= start:
+                    for part, of_part in enumerate(clips.chunk(config.parts)):
+                        if part in self.own:
+                            yield self._plan(of_part, torch.Generator().manual_seed(_seed(self.seed, step, part)))
+            if first + self.epoch_steps >= self.steps:
+                return
+
+    def _plan(self, clips: Tensor, generator: torch.Generator) -> Plan:
+        config = self.config
+        length = int(torch.randint(len(self.frames), (), generator=generator))
+        crops = augment.wishes(clips, len(config.speeds), config.speed_probability, generator)
+        changes = augment.drawn(config, len(clips), self.spec.n_mels, self.frames[length], generator)
+        return Plan(length, crops, changes)
+
     def _set_learning_rate(self, step: int) -> None:
-        steps = self.config.epochs * self.steps_per_epoch
-        warmup = max(1, round(self.config.warmup * steps))
+        warmup = max(1, round(self.config.warmup * self.steps))
         if step < warmup:
             factor = (step + 1) / warmup
+        elif self.config.schedule == "constant":
+            factor = 1.0
         else:
-            factor = (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+            factor = (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup))) / 2
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * factor
+
+    def _state(self, done: int) -> dict[str, Any]:
+        chance = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])]
+        return {
+            "fingerprint": self.fingerprint,
+            "steps": done,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "chance": chance,
+        }
+
+    def _restore(self, checkpoint: Path) -> int:
+        """Take up a checkpoint; returns the steps it has behind it, 0 where there is none."""
+        state = checkpoints.read(checkpoint, self.fingerprint)
+        self.together.check_same("checkpoint", str(state and state["steps"]), f"{checkpoint}")
+        if state is None:
+            return 0
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        for average, saved in zip(self.average, state["average"], strict=True):
+            average.copy_(saved)
+        torch.set_rng_state(state["chance"][0])
+        if self.device.type == "cuda" and len(state["chance"]) > 1:
+            torch.cuda.set_rng_state(state["chance"][1])
+        return int(state["steps"])
 
     def _fingerprint(self, teacher: Teacher | None) -> str:
         start = hashlib.sha256()
         for name, tensor in self.network.state_dict().items():
             start.update(f"{name} {list(tensor.shape)} ".encode() + tensor.contiguous().numpy().tobytes())
         taught = teacher and [asdict(teacher.how), *([m.sha256, m.frontend.to_json()] for m in teacher.members)]
-        frames = [[power.shape[1] for power in powers] for powers in self.banks[0].powers]
-        what = [asdict(self.config), self.spec.to_json(), self.seed, start.hexdigest(), frames, self.targets.tolist()]
+        # Neither changes what is learnt, but for rounding.
+        config = replace(self.config, device="auto", checkpoint_minutes=1.0)
+        what = [asdict(config), self.spec.to_json(), self.seed, start.hexdigest(), self.source.fingerprint]
         return hashlib.sha256(json.dumps([*what, self.output, taught]).encode()).hexdigest()
 
 
-def _seed(seed: int, epoch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7])
+def _optimiser(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.Adam(groups, lr=config.learning_rate, amsgrad=config.optimiser == "amsgrad", fused=True)
+
+
+def _seed(*numbers: int) -> int:
+    return int.from_bytes(hashlib.sha256("/".join(map(str, numbers)).encode()).digest()[:7])
 
 
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
+def _deterministic(device: torch.device) -> Iterator[None]:
+    if device.type != "cpu":  # pools and others of the networks have no deterministic gradient there
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()]):
+            yield
+        return
     # Typed loosely: torch makes this module's switch a property of a class that it puts in the module's place.
     memory: Any = deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory

@@ -189,7 +189,7 @@ def _fit(within: str, table: Mapping[str, Any], required: tuple[str, ...] = ()) 
         elif kinds[key] == "float":
             values[key] = float(_value(within, table, key, (int, float)))
         else:
-            values[key] = _value(within, table, key, int if kinds[key] == "int" else str)
+            values[key] = _value(within, table, key, {"int": int, "bool": bool}.get(str(kinds[key]), str))
     return values
 
 
@@ -297,13 +297,20 @@ def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], r
             raise InputError(f"missing key {within}{key}; add it")
 
 
-_KIND_NAMES = {str: "a string", int: "a whole number", dict: "a table", list: "a list", (int, float): "a number"}
+_KIND_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "a table",
+    list: "a list",
+    (int, float): "a number",
+}
 _PLURALS = {str: "strings", int: "whole numbers", (int, float): "numbers", dict: "tables"}
 
 
 def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:
     value = table.get(key, default)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{within}{key} = {value!r}: expected {_KIND_NAMES[kind]}")
     return value
 

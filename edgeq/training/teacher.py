@@ -13,7 +13,8 @@ from edgeq.audio.frontend import FrontendSpec, mel_filterbank
 from edgeq.audio.frontend_torch import Features
 from edgeq.errors import InputError
 from edgeq.training import augment, loss
-from edgeq.training.augment import Place
+from edgeq.training import device as devices
+from edgeq.training.augment import Changes, Place
 from edgeq.training.config import PAPER, Distillation, FitConfig
 from edgeq.training.features import CorpusMaps, logmel_spec
 
@@ -95,10 +96,10 @@ class Lesson:
 
     def __init__(self, teacher: Teacher, spec: FrontendSpec, config: FitConfig, output: str, classes: int) -> None:
         """Raises InputError where a member takes no crops of the lengths in `config`, or gives other classes."""
-        self.members, self.how, self.output = teacher.members, teacher.how, output
-        self.bf16 = config.usable_precision == "bf16"
+        self.members, self.how, self.output, self.config = teacher.members, teacher.how, output, config
+        self.device = devices.chosen(config)
         self.base = logmel_spec(spec)
-        self.features = {member.frontend: Features(member.frontend) for member in self.members}
+        self.features = {member.frontend: Features(member.frontend).to(self.device) for member in self.members}
         self.elsewhere: dict[FrontendSpec, _Elsewhere] = {}
         for member in self.members:
             if isinstance(member.network, nn.Module):
@@ -110,26 +111,30 @@ class Lesson:
                 self.elsewhere[base] = _Elsewhere(member.maps, base, spec, config)
             who = f"teacher {member.name}"
             augment.check_crops(who, member.network, member.frontend, config.crop_seconds, classes)
+            if isinstance(member.network, nn.Module):
+                member.network.to(self.device)
 
     @torch.no_grad()
-    def answers(self, power: Tensor, places: Sequence[Place], length: int, generator: torch.Generator) -> Tensor:
+    def answers(self, power: Tensor, places: Sequence[Place], length: int, changes: Changes) -> Tensor:
         """The teacher's softened probabilities of a batch, (batch, classes).
 
         power: what the student hears, augmented, before the logarithm. places: its crops; length: which of the config's
-        crop lengths they have. generator: as it stood before the batch was augmented; it is left there.
+        crop lengths they have. changes: by which the batch was augmented.
         """
         powers = {self.base: power}
         inputs: dict[FrontendSpec, Tensor] = {}
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for member in self.members:
             spec = member.frontend
             if spec not in inputs:
                 base = logmel_spec(spec)
                 if base not in powers:
-                    powers[base] = self.elsewhere[base].heard(places, length, generator.clone_state())
+                    powers[base] = self.elsewhere[base].heard(places, length, changes)
                 features = self.features[spec](augment.to_log(powers[base], spec))
+                if changes.mixup is not None:
+                    features, _ = augment.mixup(features, features.new_zeros(len(features), 1), changes.mixup)
                 inputs[spec] = features.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with devices.autocast(self.config, self.device):
                 logits = member.network(inputs[spec])
             total = total + loss.softened(logits.float(), self.output, self.how.temperature)
         return total / len(self.members)
@@ -146,21 +151,21 @@ class _Elsewhere:
     """The student's crops in the log-mel of another front end."""
 
     def __init__(self, maps: CorpusMaps, spec: FrontendSpec, student: FrontendSpec, config: FitConfig) -> None:
-        self.config = config
         self.lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
         self.powers = augment.mel_powers(maps, spec, max(self.lengths))
         self.frames_per_frame = (spec.sample_rate / spec.hop_length) / (student.sample_rate / student.hop_length)
         axis = np.linspace(0, 1, student.n_mels)
         self.bands = torch.from_numpy(np.interp(_centres(spec), _centres(student), axis)).float()
 
-    def heard(self, places: Sequence[Place], length: int, generator: torch.Generator) -> Tensor:
+    def heard(self, places: Sequence[Place], length: int, changes: Changes) -> Tensor:
         frames = self.lengths[length]
         moved = [
             Place(clip, speed, min(round(start * self.frames_per_frame), self.powers[speed][clip].shape[1] - frames))
             for clip, speed, start in places
         ]
-        power = augment.crop(self.powers, moved, frames)
-        return augment.augmented(power, power.new_zeros(len(power), 1), self.bands, self.config, generator)[0]
+        device = changes.gain.device
+        power = augment.crop(self.powers, moved, frames).to(device)
+        return augment.augmented(power, power.new_zeros(len(power), 1), self.bands.to(device), changes)[0]
 
 
 class _Reordered(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
@@ -94,9 +93,8 @@ def train_on(
             network = registry.build(architecture)
     else:
         network = copy.deepcopy(start)
-    targets = torch.tensor([corpus.targets[i] for i in clips])
-    one_hot = functional.one_hot(targets, architecture.classes).float()
-    fit(network, selected, one_hot, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher)
+    source = selected.source(lambda of: corpus.positives([clips[i] for i in of]), spec, config)
+    fit(network, source, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher)
     return Trained(network, architecture, spec, calibrate(network, architecture, selected.logmels[0], spec))
 
 
