@@ -11,53 +11,78 @@ from edgeq.errors import InputError
 from edgeq.graph import model_file
 from edgeq.runtime.face import Runtime
 
-__all__ = ["GPU_RUNTIMES", "RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
+__all__ = ["GPU_RUNTIMES", "PRECISIONS", "RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnx-int8"),
     "litert": ("tflite", "tflite-int8"),
     "litert-reference": ("tflite", "tflite-int8"),
     "tflite-runtime": ("tflite", "tflite-int8"),
-    "torch": ("torch",),
-    "c": ("c-int8", "tflite-int8"),
+    "torch": ("torch", "onnx"),
+    "c": ("tflite-int8", "c-int8"),
     "openvino": ("onnx", "onnx-int8"),
     "onnxruntime-cuda": ("onnx", "onnx-int8"),
     "onnxruntime-tensorrt": ("onnx", "onnx-int8"),
-    "torch-cuda": ("torch",),
+    "torch-cuda": ("torch", "onnx"),
 }
-"""What each runtime can run; the first that knows a stage runs it where none is asked for."""
+"""What each runtime can run, its usual stage first; the first that knows a stage runs it where none is asked for."""
 
 GPU_RUNTIMES = ("onnxruntime-cuda", "onnxruntime-tensorrt", "torch-cuda")
 """Those that run on an NVIDIA GPU."""
+
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("float32", "float16"),
+    "torch": ("float32", "float16", "bfloat16"),
+    "openvino": ("float32", "float16", "bfloat16"),
+    "onnxruntime-cuda": ("float32", "tfloat32", "float16"),
+    "onnxruntime-tensorrt": ("float32", "float16"),
+    "torch-cuda": ("float32", "tfloat32", "float16", "bfloat16"),
+}
+"""What float stages can be computed in; in float32 alone by the others. tfloat32: products of 10 bits on a GPU."""
+
+_GRAPHS = ("onnxruntime-cuda", "torch-cuda")
 
 STAGES = ("torch", "onnx", "onnx-int8", "tflite", "tflite-int8", "c-int8")
 """Forms of one network, from what was trained to what is deployed."""
 
 _FILES = {".onnx": "onnx", ".tflite": "tflite"}
+_QUANTIZING = b"QuantizeLinear"
+"""What makes codes of activations in an ONNX file, and stands there as it is written here."""
+
 _FLOAT_FIRST = ("onnx", "tflite", "tflite-int8", "onnx-int8", "torch", "c-int8")
 _INT8 = ("tflite-int8", "onnx-int8", "c-int8")
 
 
 def open(
-    source: Bundle | Path | str, stage: str | None = None, runtime: str | None = None, threads: int = 1
+    source: Bundle | Path | str,
+    stage: str | None = None,
+    runtime: str | None = None,
+    threads: int = 1,
+    precision: str | None = None,
+    cuda_graphs: bool = False,
 ) -> Runtime:
     """Make a model ready to run.
 
     source: a bundle or its folder, or an .onnx or .tflite file. stage: which form of a bundle, of STAGES; by default
     the first it has in the order of `choose_stage`. runtime: a key of RUNTIMES, by default the first that takes the
-    stage. threads: how many the runtime may use, at least 1.
-    Raises InputError where the model is none, the stage is missing, the runtime does not take it or is not installed.
+    stage. threads: how many the runtime may use, at least 1. precision: what a float stage is computed in, of
+    PRECISIONS; by default float32. Windows and probabilities are float32 all the same. cuda_graphs: record what a call
+    does on the GPU and replay it, which spares a small network the time of launching its kernels one by one.
+    Raises InputError where the model is none, the stage is missing, the runtime does not take it, has no such precision
+    or is not installed.
     """
     if threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")
     found, name = form(source, stage, runtime)
+    _check_options(found, name, precision, cuda_graphs)
+    options = threads, precision or "float32", cuda_graphs
     if _is_file(source):
         path = Path(str(source))
-        return _start(name, found, str(path), lambda: model_file.checked(path), None, threads)
+        return _start(name, found, str(path), lambda: model_file.checked(path), None, *options)
     opened = source if isinstance(source, Bundle) else bundle.read(str(source))
     where = f"{opened.folder} ({found})"
     file = "tflite-int8" if found == "c-int8" else found  # of which the C was made
-    return _start(name, found, where, lambda: opened.checked(opened.exported(file)), opened, threads)
+    return _start(name, found, where, lambda: opened.checked(opened.exported(file)), opened, *options)
 
 
 def form(source: Bundle | Path | str, stage: str | None = None, runtime: str | None = None) -> tuple[str, str]:
@@ -68,6 +93,8 @@ def form(source: Bundle | Path | str, stage: str | None = None, runtime: str | N
             raise InputError(f"{source}: a single file has no stage {stage!r}; give its bundle's folder instead")
         suffix, where = Path(str(source)).suffix, str(source)
         found = "tflite-int8" if (suffix, runtime) == (".tflite", "c") else _FILES[suffix]
+        if suffix == ".onnx" and model_file.mapped(Path(str(source))).find(_QUANTIZING) >= 0:
+            found = "onnx-int8"
     else:
         opened = source if isinstance(source, Bundle) else bundle.read(str(source))
         found = stage or choose_stage(opened, runtime)
@@ -84,12 +111,12 @@ def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False)
     Raises InputError where the bundle has no form that fits.
     """
     _check_name(runtime)
-    wanted = _INT8 if int8 else _FLOAT_FIRST
-    takes = STAGES if runtime is None else RUNTIMES[runtime]
-    if not set(wanted) & set(takes):
+    takes = _FLOAT_FIRST if runtime is None else RUNTIMES[runtime]
+    wanted = [stage for stage in takes if stage in _INT8 or not int8]
+    if not wanted:
         raise InputError(f"{runtime} does not run INT8; it runs {' and '.join(takes)}: leave out --int8")
     for stage in wanted:
-        if stage in takes and (stage == "torch" or stage in opened.exports):
+        if stage == "torch" or stage in opened.exports:
             return stage
     kind = "INT8 export" if int8 else "export"
     suited = f" that {runtime} runs" if runtime else ""
@@ -106,6 +133,18 @@ def _check_name(runtime: str | None) -> None:
         raise InputError(f"runtime {runtime!r}: expected one of {', '.join(RUNTIMES)}")
 
 
+def _check_options(stage: str, name: str, precision: str | None, cuda_graphs: bool) -> None:
+    known = PRECISIONS.get(name, ("float32",))
+    if precision is not None and stage.endswith("int8"):
+        raise InputError(f"precision {precision}: {stage} is INT8 throughout; leave it out, or choose a float stage")
+    if precision is not None and precision not in known:
+        elsewhere = [other for other, some in PRECISIONS.items() if precision in some and stage in RUNTIMES[other]]
+        hint = f"; {', '.join(elsewhere)} would" if elsewhere else ""
+        raise InputError(f"precision {precision}: {name} computes {stage} in {' or '.join(known)}{hint}")
+    if cuda_graphs and name not in _GRAPHS:
+        raise InputError(f"CUDA graphs: {name} records none; expected one of {', '.join(_GRAPHS)}")
+
+
 def _default(stage: str) -> str:
     for name, stages in RUNTIMES.items():
         if stage in stages:
@@ -114,21 +153,28 @@ def _default(stage: str) -> str:
 
 
 def _start(
-    name: str, stage: str, where: str, checked: Callable[[], Path], opened: Bundle | None, threads: int
+    name: str,
+    stage: str,
+    where: str,
+    checked: Callable[[], Path],
+    opened: Bundle | None,
+    threads: int,
+    precision: str,
+    cuda_graphs: bool,
 ) -> Runtime:
     if name in ("torch", "torch-cuda"):
         from edgeq.runtime.torch import TorchRuntime
 
-        assert opened is not None  # a single file is never the stage torch
-        return TorchRuntime(opened, threads, name)
+        own = opened if stage == "torch" else None
+        return TorchRuntime(own or checked(), where, threads, name, precision, cuda_graphs)
     if name in ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"):
         from edgeq.runtime.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(checked(), where, threads, name)
+        return OnnxRuntime(checked(), where, threads, name, precision, cuda_graphs)
     if name == "openvino":
         from edgeq.runtime.openvino_runtime import OpenVinoRuntime
 
-        return OpenVinoRuntime(checked(), where, threads)
+        return OpenVinoRuntime(checked(), where, threads, precision)
     if name == "tflite-runtime":
         from edgeq.runtime.tflite_runtime import tflite_runtime
 

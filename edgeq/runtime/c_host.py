@@ -14,11 +14,11 @@ from edgeq.errors import InputError, naming
 from edgeq.graph import from_tflite
 from edgeq.graph.ir import Graph
 from edgeq.graph.reference import dequantize_output, quantize_input
-from edgeq.runtime.face import as_input_shape, check_features
+from edgeq.runtime.face import as_input_shape, channels_last, check_features
 
 
 class CRuntime:
-    """An INT8 .tflite model with one input (1, mels, frames, components) and one output (1, classes), as C."""
+    """An INT8 .tflite model with one input, as (1, mels, frames, components), and one output (1, classes), as C."""
 
     name = "c"
     int8 = True
@@ -47,7 +47,7 @@ class CRuntime:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows, as `Runtime.predict`."""
         check_features(features, self.input_shape)
-        codes = quantize_input(self._graph, features.transpose(0, 2, 3, 1))
+        codes = quantize_input(self._graph, channels_last(features))
         return dequantize_output(self._graph, self._program.run(codes))
 
 

@@ -13,7 +13,7 @@ from edgeq.errors import InputError, naming
 from edgeq.graph import from_tflite
 from edgeq.graph.ir import Quantization
 from edgeq.graph.reference import dequantize, quantize
-from edgeq.runtime.face import as_input_shape, check_features, missing, unreadable
+from edgeq.runtime.face import as_input_shape, channels_last, check_features, missing, unreadable
 
 
 def litert(path: Path, where: str, threads: int, reference: bool = False) -> TFLiteRuntime:
@@ -34,10 +34,10 @@ def litert(path: Path, where: str, threads: int, reference: bool = False) -> TFL
 
 
 class TFLiteRuntime:
-    """A .tflite model with one input (1, mels, frames, components) and one output (1, classes), each float32 or int8.
+    """A .tflite model with one input (1, ...), as (mels, frames, components), and one output (1, classes).
 
-    The Interpreter's interface is the same in ai-edge-litert and tflite-runtime. Codes of an int8 model are taken and
-    given here, by `graph.reference`; of others' some take int8 and give float32.
+    Each is float32 or int8: of others' models some take int8 and give float32. Codes are made and read here, by
+    `graph.reference`. The Interpreter's interface is the same in ai-edge-litert and tflite-runtime.
     """
 
     def __init__(self, name: str, create: Callable[[], Any], path: Path, where: str) -> None:
@@ -73,7 +73,7 @@ class TFLiteRuntime:
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows, as `Runtime.predict`."""
         check_features(features, self.input_shape)
-        windows = np.ascontiguousarray(features.transpose(0, 2, 3, 1))
+        windows = channels_last(features)
         if self._taken is not None:
             windows = quantize(self._taken, windows)
         if len(windows) == 1:

@@ -14,8 +14,12 @@ from edgeq.runtime.face import as_input_shape, check_features, missing, unreadab
 _METADATA = "framework"
 
 
+_PRECISIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+"""What OpenVINO calls them."""
+
+
 class OpenVinoRuntime:
-    """An ONNX model with one float32 input (n, components, mels, frames) and one output (n, classes).
+    """An ONNX model with one float32 input (n, ...), as (components, mels, frames), and one output (n, classes).
 
     It is compiled for one window, with which it is fastest; several are taken one after another.
     """
@@ -23,8 +27,12 @@ class OpenVinoRuntime:
     name = "openvino"
     int8 = False
 
-    def __init__(self, path: Path, where: str, threads: int) -> None:
-        """Load and compile a model. Raises InputError where OpenVINO is missing, or does not take the file."""
+    def __init__(self, path: Path, where: str, threads: int, precision: str = "float32") -> None:
+        """Load and compile a model.
+
+        Raises InputError where OpenVINO is missing, does not take the file, or computes in another precision here: what
+        is asked of it is a hint, and of a processor without units for float16 it makes bfloat16.
+        """
         try:
             import openvino
         except ImportError as error:
@@ -33,28 +41,34 @@ class OpenVinoRuntime:
         try:
             model = openvino.Core().read_model(path)
             inputs, outputs = model.inputs, model.outputs
-            sizes = [_size(axis) for port in (*inputs, *outputs) for axis in port.partial_shape]
+            taken, given = (
+                [_size(axis) for port in ports for axis in port.partial_shape] for ports in (inputs, outputs)
+            )
         except Exception as error:  # its exceptions share no base of their own
             raise unreadable(where, self.name, error) from error
-        if len(inputs) != 1 or len(outputs) != 1 or len(sizes) != 6 or inputs[0].element_type.to_string() != "f32":
+        if len(inputs) != 1 or len(outputs) != 1 or len(given) != 2 or inputs[0].element_type.to_string() != "f32":
             raise InputError(f"{where}: expected one float32 input and one output: not one of edgeq's models")
-        self.input_shape = as_input_shape(where, tuple(sizes[1:4]), "CHW")
-        self.classes: int = sizes[5] or 0
+        self.input_shape = as_input_shape(where, tuple(taken[1:]), "CHW")
+        self.classes: int = given[1] or 0
         if not self.classes:
             raise InputError(f"{where}: gives outputs of shape {outputs[0].partial_shape}, expected (n, classes)")
         self.metadata: Mapping[str, str] = _metadata(model)
         try:
             model.reshape([1, *self.input_shape])
-            # In float32: on a processor with bfloat16 units it would round to that of itself.
+            # Always said: on a processor with units for bfloat16 it would round to that of itself.
             settings = {
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             }
-            self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+            compiled = openvino.Core().compile_model(model, "CPU", settings)
+            taken_for = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+            self._request = compiled.create_infer_request()
         except Exception as error:  # as above
             raise unreadable(where, self.name, error) from error
+        if taken_for != _PRECISIONS[precision]:
+            raise InputError(f"openvino computes in {taken_for} on this processor where {precision} is asked of it")
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of windows, as `Runtime.predict`."""

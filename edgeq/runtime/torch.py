@@ -1,56 +1,115 @@
-"""The network as it was trained, in torch: what every other stage is compared with."""
+"""Networks in torch: as they were trained, which every other stage is compared with, or as an ONNX file has them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeq.batches import batches
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.errors import InputError, naming
 from edgeq.manifest import MANIFEST
-from edgeq.runtime.face import check_features, missing
+from edgeq.runtime.face import as_input_shape, check_features, missing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class TorchRuntime:
-    """A bundle's own network, in torch on the CPU, or as "torch-cuda" on a GPU."""
+    """A network in torch on the processor, or as "torch-cuda" on a GPU.
+
+    On a GPU a call copies its windows there and its probabilities back, and returns when they are here; CUDA's
+    libraries time their kernels in the first call of a batch size and keep to the fastest.
+    """
 
     int8 = False
 
-    def __init__(self, opened: Bundle, threads: int, name: str = "torch") -> None:
-        """Build the network. Raises InputError as `network`, and where there is no GPU to run it on."""
-        self.name = name
-        self._network = network(opened)
-        if name == "torch-cuda":
-            self._network = _on_gpu(self._network)
-        self._threads = threads
-        self._output = opened.architecture.output
+    def __init__(
+        self,
+        source: Bundle | Path,
+        where: str,
+        threads: int,
+        name: str = "torch",
+        precision: str = "float32",
+        cuda_graphs: bool = False,
+    ) -> None:
+        """Build a bundle's own network, or the one in an .onnx file, whose lowering it keeps: block or fast.
+
+        cuda_graphs: calls are replays of recorded graphs, see `torch_forward.Graphs`.
+        Raises InputError as `network` does, where a file is none of edgeq's, and where there is no GPU to run it on.
+        """
+        self.name, self._threads, self._gpu = name, threads, name == "torch-cuda"
         self.metadata: Mapping[str, str] = {}
-        self.input_shape = opened.architecture.input_shape
-        self.classes = opened.architecture.classes
+        if isinstance(source, Bundle):
+            built, output = network(source), source.architecture.output
+            self.input_shape: tuple[int, ...] = source.architecture.input_shape
+            self.classes = source.architecture.classes
+        else:
+            built, output = self._of_file(source, where), ""
+        if self._gpu:
+            _check_gpu()
+        from edgeq.runtime.torch_forward import Forward, Graphs
+
+        self._network = built
+        self._forward = Forward(built, output, precision, "cuda" if self._gpu else "cpu")
+        self._graphs = Graphs(self._forward) if cuda_graphs else None
+        self._tf32 = precision == "tfloat32"
+
+    def _of_file(self, path: Path, where: str) -> nn.Module:
+        _check_torch()
+        try:
+            from edgeq.graph import from_onnx
+        except ImportError as error:
+            raise missing("onnx", "pip install 'edgeq[export]'") from error
+        from edgeq.runtime.torch_graph import GraphModule
+
+        graph = from_onnx.read(path)
+        given, taken = (graph.tensors[name].shape for name in (graph.input, graph.output))
+        if len(taken) != 2:
+            raise InputError(f"{where}: gives outputs of shape {taken}, expected (n, classes)")
+        self.input_shape, self.classes = as_input_shape(where, given[1:], "HWC"), taken[1]
+        self.metadata = graph.metadata
+        with naming(where):
+            return GraphModule(graph).eval()
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities of windows, as `Runtime.predict`."""
+        """Probabilities of windows, as `Runtime.predict`; a GPU takes all of them at once."""
         import torch
-
-        from edgeq.nets.arrays import probabilities
 
         check_features(features, self.input_shape)
         if not len(features):
             return np.zeros((0, self.classes), np.float32)
+        whole = self._gpu or features.ndim != 4
+        with torch.inference_mode(), self._settings():
+            rows = [self._run(torch.from_numpy(np.ascontiguousarray(batch))).numpy() for batch in
+                    ([features] if whole else batches(features))]  # fmt: skip
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _run(self, windows: Tensor) -> Tensor:
+        if self._graphs is not None:
+            return self._graphs(windows)
+        found: Tensor = self._forward(windows.to("cuda")).cpu() if self._gpu else self._forward(windows)
+        return found
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Those of the whole process, given back afterwards."""
+        import torch
+
         before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)  # the setting belongs to the process: give it back
+        torch.set_num_threads(self._threads)
         try:
-            return probabilities(self._network, self._output, features)
+            with torch.backends.cudnn.flags(True, True, allow_tf32=self._tf32) if self._gpu else nullcontext():
+                yield
         finally:
             torch.set_num_threads(before)
 
 
-def _on_gpu(network: nn.Module) -> nn.Module:
+def _check_gpu() -> None:
     import torch
 
     if not torch.cuda.is_available():
@@ -58,7 +117,13 @@ def _on_gpu(network: nn.Module) -> nn.Module:
             f"torch-cuda: torch {torch.__version__} finds no GPU; expected an NVIDIA GPU with its driver, and a torch "
             "built with CUDA: see pytorch.org/get-started"
         )
-    return network.to("cuda")
+
+
+def _check_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise missing("torch", "pip install 'edgeq[export]'") from error
 
 
 def network(opened: Bundle) -> nn.Module:
@@ -66,10 +131,9 @@ def network(opened: Bundle) -> nn.Module:
 
     Raises InputError where torch is missing, or the weights are not those of the architecture.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise missing("torch", "pip install 'edgeq[export]'") from error
+    _check_torch()
+    import torch
+
     from edgeq.nets import registry
 
     where = opened.folder / WEIGHTS
