@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgeq.runtime import torch_forward
 from edgeq.runtime.torch_forward import Forward, Graphs
 
 
@@ -72,8 +74,10 @@ class Cuda:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    """In the module's own torch alone: torch itself looks into torch.cuda too."""
     fake = Cuda()
-    monkeypatch.setattr(torch, "cuda", fake)
+    names = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32")}
+    monkeypatch.setattr(torch_forward, "torch", SimpleNamespace(cuda=fake, **names))
     return fake
 
 
