@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from edgeq.commands import bench, export, listen, models, train
+from edgeq.commands import bench, data, export, listen, models, train
 from edgeq.errors import CheckFailed, InputError
 
 _INTERRUPTED = "interrupted; what was finished is kept"
@@ -72,6 +72,7 @@ for _command in (
     export.export_command,
     export.verify_command,
     bench.bench_command,
+    data.data_commands,
     listen.classify_command,
     listen.live_command,
     listen.tune_threshold_command,

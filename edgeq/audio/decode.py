@@ -24,6 +24,10 @@ _FORMATS = "expected WAV, FLAC, Ogg or MP3; convert it, for example with `ffmpeg
 _MAX_BLOCK_VALUES = 1 << 22
 
 
+class EmptyRecording(InputError):
+    """A recording without samples."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """What a recording's header says. sample_rate in Hz; seconds is what it promises, before anything is decoded."""
@@ -130,7 +134,7 @@ def _check_file(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a regular file, expected a recording; save the sound to a file first")
     if status.st_size == 0:
-        raise InputError(f"{path}: an empty file, expected a recording; copy or record it again")
+        raise EmptyRecording(f"{path}: an empty file, expected a recording; copy or record it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: no permission to read it; change its owner or mode")
 
@@ -145,7 +149,7 @@ def _check_header(path: Path, handle: soundfile.SoundFile) -> None:
     if not 1 <= handle.channels <= MAX_CHANNELS:
         raise InputError(f"{path}: {handle.channels} channels, expected 1 to {MAX_CHANNELS}; mix it down first")
     if handle.frames < 1:
-        raise InputError(f"{path}: holds no samples, or lacks its end; copy or record it again")
+        raise EmptyRecording(f"{path}: holds no samples, or lacks its end; copy or record it again")
     if _cut_short(handle.extra_info, handle.channels):
         raise _truncated(path)
 

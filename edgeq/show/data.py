@@ -1,0 +1,83 @@
+"""What is in a copy of a corpus, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from edgeq.show import cells
+from edgeq.show.cells import Value
+
+_CLASSES = 40
+_FOLDS = 10
+_FAULTS = 10
+
+
+def checked(result: Value) -> None:
+    """Clips by class and fold or split, what the recordings are, faults, duplicates, licence and citation."""
+    console = cells.console()
+    _classes(console, result)
+    clips, seconds = result["clips"], result.get("seconds")
+    lasted = f", {cells.hours(result['hours'])}" if seconds else ""
+    console.print(f"{clips:,} clips of {len(result['labels'])} classes{lasted}; layout {escape(result['layout'])}")
+    if seconds:
+        console.print("a clip lasts {least:.2f} to {most:.2f} s, {median:.2f} s in the middle".format(**seconds))
+    for key, unit in (("sample_rates", " Hz"), ("channels", ""), ("devices", ""), ("cities", "")):
+        if counts := result[key]:
+            console.print(f"{key.replace('_', ' ')}: {_counts(counts, unit)}", soft_wrap=True)
+    if result["groups"]:
+        console.print(f"groups that belong together: {result['groups']:,}")
+    for note in result["notes"]:
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    _faults(console, result)
+    if result["licence"]:
+        console.print(f"[dim]licence:[/] {escape(result['licence'])}", soft_wrap=True)
+    if len(result["licences"]) > 1:
+        console.print(f"[dim]clips under:[/] {_counts(result['licences'])}", soft_wrap=True)
+    if result["citation"]:
+        console.print(f"[dim]cite:[/] {escape(result['citation'])}", soft_wrap=True)
+    if result["ok"]:
+        console.print("[green]sound[/]")
+
+
+def _classes(console: Console, result: Value) -> None:
+    """Clips by class; of very many classes the most and the least frequent."""
+    parts = "folds" if 0 < len(result["folds"]) <= _FOLDS else "splits"
+    names = list(result[parts])
+    table = cells.table(
+        "class", ">clips", *(f">{'fold ' * (parts == 'folds' and len(names) < 6)}{name}" for name in names)
+    )
+    rows, middle = result["labels"], None
+    if len(rows) > _CLASSES:
+        rows = sorted(rows, key=lambda row: -row["clips"])
+        rows, middle = [*rows[: _CLASSES // 2], *rows[-_CLASSES // 2 :]], _CLASSES // 2
+    for number, row in enumerate(rows):
+        if number == middle:
+            table.add_row(f"[dim]and {len(result['labels']) - len(rows)} between[/]")
+        counts = (cells.count(row[parts].get(name, 0)) for name in names)
+        table.add_row(escape(row["label"]), cells.count(row["clips"]), *counts)
+    if names:
+        table.add_section()
+        total = (cells.count(result[parts][name]) for name in names)
+        table.add_row("[bold]clips[/]", cells.count(result["clips"]), *total)
+    console.print(table)
+
+
+def _faults(console: Console, result: Value) -> None:
+    for what, faults in (("missing", result["missing"]), ("at fault", [fault["what"] for fault in result["faults"]])):
+        for line in faults[:_FAULTS]:
+            console.print(f"[red]{what}[/] {escape(line)}", soft_wrap=True)
+        if len(faults) > _FAULTS:
+            console.print(f"[red]{what}[/] {len(faults) - _FAULTS:,} more; --json lists all")
+    for same in result.get("duplicates", ())[:_FAULTS]:
+        console.print(f"[yellow]equal[/] {escape(_listed(same))}", soft_wrap=True)
+
+
+def _counts(counts: Value, unit: str = "") -> str:
+    return ", ".join(f"{escape(str(name))}{unit} ({count:,})" for name, count in counts.items())
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
