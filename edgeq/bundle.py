@@ -29,8 +29,10 @@ EXPORTS = {
     "tflite": "{name}.tflite",
     "tflite-int8": "{name}.int8.tflite",
     "c-int8": "c",
+    "web": "web",
+    "web-int8": "web",
 }
-"""Stage of an exported file, and what the file is called; of C, the folder of its files."""
+"""Stage of an exported file, and what the file is called; of C and of a page, the folder of its files."""
 
 Ranges = Mapping[str, tuple[float, float]]
 Content = bytes | Callable[[], bytes | Mapping[str, bytes]]
@@ -247,7 +249,7 @@ def _written(folder: Path, path: str, content: Content) -> dict[str, Any]:
     records = {}
     for name, data in made.items() if isinstance(made, Mapping) else [("", made)]:
         place = folder / path / name
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(exist_ok=True, parents=True)
         place.write_bytes(data)
         listed = place.relative_to(folder).as_posix()
         records[listed] = asdict(FileRecord(hashlib.sha256(data).hexdigest(), len(data)))

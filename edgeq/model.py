@@ -54,8 +54,9 @@ class Model:
         compact: bool = False,
         c: bool = False,
         board: str | None = None,
+        web: bool = False,
     ) -> Exported:
-        """Write verified files for other runtimes, and C for devices.
+        """Write verified files for other runtimes, C for devices and a page for browsers.
 
         Raises as `export.run.export` does; needs the extra `export`, and for a board the extra `cortexm`.
         """
@@ -71,6 +72,7 @@ class Model:
             compact=compact,
             c=c,
             board=board,
+            web_page=web,
         )
 
     def bench(self, target: str, **options: Any) -> Bench:

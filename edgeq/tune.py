@@ -20,7 +20,7 @@ from edgeq.corpora.trained import trained_on
 from edgeq.decision import DecisionRule, Rule, Smoother, Trigger
 from edgeq.errors import InputError
 from edgeq.progress import progress
-from edgeq.runtime import Runtime
+from edgeq.runtime import Runtime, web_page
 
 ON = np.arange(1, 100) / 100
 """The thresholds that are tried."""
@@ -256,7 +256,7 @@ def _choose(curve: Sequence[Counts], hours: float, false_alarms: float) -> tuple
 
 
 def _exports(opened: Bundle, decision: DecisionRule) -> Mapping[str, Content]:
-    """The bundle's exported files as they are; of C, which holds the rule, what it is with this one."""
+    """The bundle's exported files as they are; of C and of a page, which hold the rule, what they are with this one."""
 
     def c() -> Mapping[str, bytes]:
         from edgeq.cortexm.project import project
@@ -265,4 +265,10 @@ def _exports(opened: Bundle, decision: DecisionRule) -> Mapping[str, Content]:
         graph = from_tflite.read(opened.checked(opened.exported("tflite-int8")))
         return project(graph, opened.name, opened.labels, opened.frontend, decision).files
 
-    return {stage: c if stage == "c-int8" else partial(opened.export, stage) for stage in opened.exports}
+    def page(stage: str) -> Mapping[str, bytes]:
+        at = f"{opened.exported(stage)}/"
+        files = {name.removeprefix(at): opened.file(name) for name in opened.exported_files(stage)}
+        return web_page.with_decision(files, decision)
+
+    own: dict[str, Content] = {"c-int8": c, **{stage: partial(page, stage) for stage in web_page.STAGES}}
+    return {stage: own.get(stage, partial(opened.export, stage)) for stage in opened.exports}

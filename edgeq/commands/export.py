@@ -17,6 +17,13 @@ from edgeq.errors import CheckFailed, InputError
 @click.option("--int8", is_flag=True, help="Write the INT8 form of each too.")
 @click.option("--c", is_flag=True, help="Write the INT8 TFLite file as C too (with --int8).")
 @click.option("--board", metavar="TARGET", help="Refuse C that does not fit this microcontroller (see edgeq bench).")
+@click.option("--web", is_flag=True, help="Write a page that runs the ONNX file in the browser (its INT8 with --int8).")
+@click.option(
+    "--web-runtime",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Files of onnxruntime-web for the page.  [default: fetched once from npm's registry]",
+)
 @click.option(
     "--calib",
     type=click.Path(path_type=Path),
@@ -42,6 +49,8 @@ def export_command(
     int8: bool,
     c: bool,
     board: str | None,
+    web: bool,
+    web_runtime: Path | None,
     calib: Path | None,
     classes: int | None,
     budget: str | None,
@@ -78,6 +87,8 @@ def export_command(
         compact=compact,
         c=c,
         board=board,
+        web_page=web,
+        web_runtime_folder=web_runtime,
     )
     present(result.to_json(), "exported", as_json)
 

@@ -22,7 +22,7 @@ from edgeq.bundle import Bundle, Content
 from edgeq.cortexm import project, targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
-from edgeq.export import deploy_notes
+from edgeq.export import deploy_notes, web, web_runtime
 from edgeq.export.choice import BLOCK, lowered
 from edgeq.export.onnx import to_onnx
 from edgeq.export.select import Selection, check_lowering, select
@@ -96,6 +96,8 @@ def export(
     compact: bool = False,
     c: bool = False,
     board: str | None = None,
+    web_page: bool = False,
+    web_runtime_folder: Path | None = None,
 ) -> Exported:
     """Export a model and hold every file to the network as it was trained; nothing is written if one disagrees.
 
@@ -105,15 +107,17 @@ def export(
     quaternion layers become in float files: "block", "fast", "auto" (the faster of both here, timed), or the table
     lowering.json that an export with "auto" wrote, which repeats it. compact: the float ONNX file stores quaternion
     weights once, see export.compact. c: the INT8 .tflite file as C too, see cortexm.project; board: a target whose
-    memory it has to fit.
+    memory it has to fit. web_page: a page that runs the ONNX file (its INT8 form with `int8`) in the browser, see
+    export.web; web_runtime_folder: onnxruntime-web's files, which else are fetched once.
     Raises InputError on bad input, CheckFailed where the parity gate, the budget or the board fails.
     """
-    _check_options(formats, int8, calibration, lowering, compact, c, board)
+    _check_options(formats, int8, calibration, lowering, compact, c, board, web_page, web_runtime_folder)
     target = None if board is None else targets.find(board)
     if output is not None:
         bundles.check_place(Path(output))  # now, and the recordings: not after an untrained network was made
     if calibration is not None:
         decode.recordings(Path(calibration))
+    browser = web_runtime.files(web_runtime_folder) if web_page else None
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = _open(model, Path(scratch) / "fresh", classes)
         destination = Path(output) if output else Path("build") / source.name
@@ -131,6 +135,9 @@ def export(
         c_notes: list[str] = []
         if c and quantized is not None:
             files["c-int8"] = partial(_c, quantized, source, target, c_notes.append)
+        if browser is not None:
+            network = files["onnx-int8" if int8 else "onnx"]
+            files["web-int8" if int8 else "web"] = partial(_web, source, network, int8, browser)
         reports: list[verify.Report] = []
 
         def gate(written: Bundle) -> None:
@@ -143,8 +150,10 @@ def export(
     read_back = from_tflite.read(content) if content else quantized or floats["onnx"]
     firmware = deploy_notes.tflite_micro(content) if content else None
     chosen = _chosen(graph, floats, selection)
-    notes = (*selection.notes, *((INT8_NOTE,) if int8 and chosen else ()), *c_notes)
-    return Exported(written, reports[-1], read_back, firmware, chosen, notes)
+    notes = [*selection.notes, *([INT8_NOTE] if int8 and chosen else []), *c_notes]
+    if browser is not None:
+        notes += web.notes(written.folder / "web", source.frontend)
+    return Exported(written, reports[-1], read_back, firmware, chosen, tuple(notes))
 
 
 def describe(model: Bundle) -> Graph:
@@ -175,6 +184,8 @@ def _check_options(
     compact: bool,
     c: bool,
     board: str | None,
+    web_page: bool,
+    web_runtime_folder: Path | None,
 ) -> None:
     unknown = set(formats) - set(FORMATS)
     if unknown or not formats:
@@ -188,6 +199,10 @@ def _check_options(
         raise InputError("--c is the INT8 .tflite file as C: add --int8 and --tflite")
     if board is not None and not c:
         raise InputError("--board says what the C has to fit: add --c")
+    if web_page and "onnx" not in formats:
+        raise InputError("--web is a page that runs the ONNX file: add --onnx")
+    if web_runtime_folder is not None and not web_page:
+        raise InputError("--web-runtime says what a page runs on: add --web")
 
 
 def _open(model: str | Path, scratch: Path, classes: int | None) -> Bundle:
@@ -229,6 +244,13 @@ def _c(quantized: Graph, model: Bundle, target: Target | None, note: Callable[[s
     for line in (*made.notes, *project.told(made, target)):
         note(line)
     return made.files
+
+
+def _web(model: Bundle, network: Content, int8: bool, browser: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """The page of what the ONNX file says."""
+    content = network() if callable(network) else network
+    assert isinstance(content, bytes)  # an ONNX file is one file
+    return web.page(content, model.name, model.labels, model.frontend, model.decision, model.licence, int8, browser)
 
 
 def _observe(graph: Graph, model: Bundle, folder: Path) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,13 @@ def exported(result: Value) -> None:
     console = cells.console()
     table = cells.table("file", "format", ">size")
     for file in result["files"]:
-        table.add_row(escape(file["path"]), file["format"], cells.kilobytes(file["bytes"]))
+        if not file["format"].startswith("web"):
+            table.add_row(escape(file["path"]), file["format"], cells.kilobytes(file["bytes"]))
+    pages = [file for file in result["files"] if file["format"].startswith("web")]
+    if pages:
+        place = next(file["path"] for file in pages if file["path"].endswith("index.html"))
+        size = cells.kilobytes(sum(file["bytes"] for file in pages))
+        table.add_row(escape(f"{place} and {len(pages) - 1} more"), pages[0]["format"], size)
     console.print(table)
     for form, choice in result["lowering"].items():
         _lowering(console, form, choice)

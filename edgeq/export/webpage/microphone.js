@@ -1,0 +1,109 @@
+// The microphone of this device at the model's rate; whatever goes wrong is said with its mend.
+
+const CHUNK_SECONDS = 0.04;
+const QUANTUM = 128; // samples that the audio thread hands on at a time
+
+/** Something that the page has to say of the microphone. */
+export class MicrophoneError extends Error {}
+
+export class Microphone {
+  /**
+   * Open it. rate: of the model, Hz. heard: called with chunks {samples, missing, heard}, mono, heard in ms of
+   * Date.now(). lost: called with words where the sound ends or stands still. Fails with a MicrophoneError.
+   */
+  static async open(rate, heard, lost) {
+    if (!navigator.mediaDevices || !window.AudioWorkletNode) {
+      throw new MicrophoneError(
+        `Browsers give a microphone only to pages from https or localhost, and this one comes from ${location.origin}: ` +
+          "serve it from there. Recordings work here.",
+      );
+    }
+    let stream;
+    try {
+      // As it is: what makes speech pleasant for people takes away what models hear.
+      const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
+      stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    } catch (error) {
+      throw new MicrophoneError(refused(error));
+    }
+    const microphone = new Microphone(stream);
+    try {
+      await microphone._connect(rate, heard, lost);
+    } catch (error) {
+      microphone.close();
+      throw error;
+    }
+    return microphone;
+  }
+
+  constructor(stream) {
+    this._stream = stream;
+    this._context = null;
+    this.name = stream.getAudioTracks()[0].label || "microphone";
+  }
+
+  close() {
+    for (const track of this._stream.getTracks()) {
+      track.onended = track.onmute = track.onunmute = null;
+      track.stop();
+    }
+    if (this._context) {
+      this._context.onstatechange = null;
+      if (this._context.state !== "closed") this._context.close();
+    }
+  }
+
+  async _connect(rate, heard, lost) {
+    try {
+      this._context = new AudioContext({ sampleRate: rate, latencyHint: "interactive" });
+    } catch {
+      throw new MicrophoneError(`This browser has no sound at ${rate} Hz, which the model hears. Try another browser.`);
+    }
+    if (this._context.sampleRate !== rate) {
+      throw new MicrophoneError(differs(rate, `gives ${this._context.sampleRate} Hz`));
+    }
+    await this._context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
+    let source;
+    try {
+      source = this._context.createMediaStreamSource(this._stream);
+    } catch {
+      const own = this._stream.getAudioTracks()[0].getSettings().sampleRate;
+      throw new MicrophoneError(differs(rate, own ? `gives this one's ${own} Hz` : "gives the device's own rate"));
+    }
+    const length = Math.max(1, Math.round((CHUNK_SECONDS * rate) / QUANTUM)) * QUANTUM;
+    const node = new AudioWorkletNode(this._context, "capture", { numberOfOutputs: 0, processorOptions: { length } });
+    node.port.onmessage = ({ data }) => heard(data);
+    source.connect(node);
+    await this._context.resume();
+    const [track] = this._stream.getAudioTracks();
+    track.onended = () => lost("The microphone is gone: plug it in again and press Listen.", true);
+    track.onmute = () => lost("The microphone is muted by the system.", false);
+    track.onunmute = () => lost("", false);
+    this._context.onstatechange = () => {
+      if (this._context.state !== "running") lost("The browser has paused the sound: press Listen again.", true);
+    };
+  }
+}
+
+function refused(error) {
+  switch (error.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return "The microphone is denied: allow it for this page, beside the browser's address bar, and press Listen.";
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return "There is no microphone: plug one in and press Listen, or choose a recording.";
+    case "NotReadableError":
+    case "AbortError":
+      return "The microphone does not start: another program may hold it. Close that one and press Listen.";
+    default:
+      return `The microphone does not start (${error.message}).`;
+  }
+}
+
+function differs(rate, found) {
+  return (
+    `The model hears ${rate} Hz and this browser ${found} of a microphone: it does not convert rates. ` +
+    "Set the microphone to that rate, or use Chrome, Edge or Safari. Recordings work here."
+  );
+}
