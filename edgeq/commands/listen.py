@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -138,17 +139,19 @@ def live_command(
     with _terminable() as terminated:
         with contextlib.ExitStack() as shown:
             views: list[run.View] = []
+            note = ""
             if web:
                 from edgeq.live import page
 
                 pages = shown.enter_context(page.serve(host or page.HOST, page.PORT if port is None else port))
                 shown.callback(lambda: _say(pages.losses()))
                 _say(pages.where())
+                note = pages.where()[0]
                 views.append(pages)
-            if sys.stdout.isatty() and not as_json:
+            if sys.stdout.isatty() and not as_json and os.environ.get("TERM") not in ("dumb", "unknown"):
                 from edgeq.live.terminal import Screen
 
-                views.append(shown.enter_context(Screen()))
+                views.append(shown.enter_context(Screen(note=note)))
             else:
                 views.append(lines.JsonLines(top) if as_json else lines.PlainLines(top))
             state = run.live(model, settings, *views)
