@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BUFFER_SECONDS = 4.0
-"""Sound that is kept for a listener who is late; what comes when it is full is lost, and counted."""
+BUFFER_SECONDS = 10.0
+"""Sound that is kept for a listener who is late, as on a busy computer or a slow card; what comes when it is full is
+lost, and counted."""
 
 _NAP_SECONDS = 0.01
 _PATIENCE_SECONDS = 0.2
@@ -53,8 +54,9 @@ class Ring:
         """Whether nobody will read any more."""
         self._samples = np.zeros(round(rate * seconds), np.float32)
         self._clock = clock
-        # Samples written so far, when, and those refused before: one assignment, so that they always belong together.
-        self._last = (0, 0.0, 0)
+        # Samples written so far, when, those refused before, and how long the driver held the last: one assignment, so
+        # that they always belong together.
+        self._last = (0, 0.0, 0, 0.0)
         self._read = self._told = 0
         self._full = False
 
@@ -68,8 +70,17 @@ class Ring:
         """Samples that can be written now."""
         return len(self._samples) - (self._last[0] - self._read)
 
-    def write(self, frames: np.ndarray) -> bool:
-        """Take frames, float32 (n, channels), mixed to their mean. False where they were refused: they are lost."""
+    @property
+    def arrived(self) -> tuple[float, int, float]:
+        """When samples were written last, how many had come by then, and `held` of the last of them."""
+        written, heard, refused, held = self._last
+        return heard, written + refused, held
+
+    def write(self, frames: np.ndarray, held: float = 0.0) -> bool:
+        """Take frames, float32 (n, channels), mixed to their mean. False where they were refused: they are lost.
+
+        held: seconds that the driver had them before, by its own word.
+        """
         count = len(frames)
         if self._full or count > self.room:
             self._full = True
@@ -80,13 +91,13 @@ class Ring:
         first = min(count, len(self._samples) - start)
         _mix(frames[:first], self._samples[start : start + first])
         _mix(frames[first:], self._samples[: count - first])
-        self._last = (written + count, self._clock(), self.refused)
+        self._last = (written + count, self._clock(), self.refused, held)
         return True
 
     def read(self) -> Chunk:
         """All that was written since the last call."""
         full = self._full
-        written, heard, refused = self._last
+        written, heard, refused, _ = self._last
         count = written - self._read
         samples = np.empty(count, np.float32)
         start = self._read % len(self._samples)

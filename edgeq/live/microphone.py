@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import math
 import queue
 import sys
 import threading
@@ -28,8 +29,11 @@ LOST_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
 _BLOCK_SECONDS = 0.02
 _NAP_SECONDS = 0.01
+_LOOK_SECONDS = 0.1
+_MOST_HELD_SECONDS = 60.0
 _OTHER_RATES = (48_000, 44_100, 32_000, 16_000)
 _INVALID_RATE, _UNAVAILABLE = -9997, -9985  # PortAudio's numbers
+_NEVER = (math.inf, math.inf)
 _WITHOUT = "or do without it: arecord -f S16_LE -r 16000 -t raw | edgeq live MODEL --input - --rate 16000"
 
 
@@ -124,10 +128,10 @@ class Microphone:
             if current is not ring:
                 # A device that was opened again: what was between is missing, by the clock.
                 before = chunk.heard - len(chunk.samples) / chunk.rate
-                missing += max(0, round((before - last) * chunk.rate)) if ring is not None else 0
+                missing += max(1, round((before - last) * chunk.rate)) if ring is not None else 0
                 ring, lag = current, Lag(chunk.rate)
             assert lag is not None
-            missing += lag.lost(chunk.heard, current.written + current.refused)
+            missing += lag.lost(*current.arrived)
             last = chunk.heard
             yield Chunk(chunk.samples, chunk.rate, chunk.heard, missing)
 
@@ -155,8 +159,8 @@ class Microphone:
             return
         self._ring = stream.ring
         self._started.put(None)
-        while not self._stopping.wait(5 * _NAP_SECONDS):
-            if not stream.lost:
+        while not self._stopping.wait(_LOOK_SECONDS / 2):
+            if not stream.lost():
                 continue
             self._words.put(f"{self.device.name}: gone, or stands still; trying to open it again")
             stream.close()
@@ -175,7 +179,7 @@ class Microphone:
                 portaudio = _portaudio()
                 portaudio._terminate()  # there is no public way to have devices looked for again
                 portaudio._initialize()
-                self.device = find(None if self._asked is None else self.device.name)
+                self.device = _again(self.device, self._asked)
                 stream = _Stream(self.device)
                 stream.wait()
                 return stream
@@ -189,7 +193,8 @@ class Lag:
 
     Late samples come later; lost ones never. So the least lag of the samples behind the clock, in a period longer than
     a device may be late, grows when some are lost. Below 0.1 s in a period it is a device's clock, which is never
-    quite ours.
+    quite ours. On a computer too busy to fetch them samples may be late for many periods: the driver holds them and
+    says for how long, so the lag less that must have grown as well.
     """
 
     _PERIOD_SECONDS = 2 * LOST_SECONDS
@@ -199,18 +204,24 @@ class Lag:
         self._rate = rate
         self._begun: float | None = None
         self._until = 0.0
-        self._before: float | None = None
-        self._least = np.inf
+        self._before: tuple[float, float] | None = None
+        self._least = _NEVER
 
-    def lost(self, heard: float, captured: int) -> int:
-        """Samples lost that are noticed now. heard: when the last of the `captured` samples came, in seconds."""
+    def lost(self, heard: float, captured: int, held: float = 0.0) -> int:
+        """Samples lost that are noticed now.
+
+        heard: when the last of the `captured` samples came, in seconds. held: how long the driver had it, 0 where that
+        is not known.
+        """
         if self._begun is None:
             self._begun, self._until = heard, heard + self._PERIOD_SECONDS
-        self._least = min(self._least, heard - self._begun - captured / self._rate)
+        lag = heard - self._begun - captured / self._rate
+        self._least = min(self._least[0], lag), min(self._least[1], lag - held)
         if heard < self._until:
             return 0
-        grown = 0.0 if self._before is None else self._least - self._before
-        self._before, self._least, self._until = self._least, np.inf, heard + self._PERIOD_SECONDS
+        before, self._before = self._before or self._least, self._least
+        self._least, self._until = _NEVER, heard + self._PERIOD_SECONDS
+        grown = min(now - then for now, then in zip(self._before, before, strict=True))
         return round(grown * self._rate) if grown >= self._LEAST_SECONDS else 0
 
 
@@ -223,7 +234,7 @@ class _Stream:
         refused: list[int] = []
         for rate in dict.fromkeys((device.rate, *_OTHER_RATES)):
             self.ring = Ring(rate)
-            self._seen, self._seen_at = 0, time.monotonic()
+            self._seen, self._still, self._looked = 0, 0.0, time.monotonic()
             try:
                 self._stream = portaudio.InputStream(
                     device=device.number,
@@ -243,13 +254,15 @@ class _Stream:
         listed = ", ".join(f"{rate:,}" for rate in refused)
         raise InputError(f"{device.name}: refuses {listed} Hz; choose another with --device, {_WITHOUT}")
 
-    @property
     def lost(self) -> bool:
-        """Whether the stream ended by itself, or gave nothing for too long."""
+        """Whether the stream ended by itself, or gave nothing for too long; asked again and again.
+
+        Only time in which somebody looked counts: where the whole process had to stop, the samples are still to come.
+        """
         came, now = self.ring.written + self.ring.refused, time.monotonic()
-        if came != self._seen:
-            self._seen, self._seen_at = came, now
-        return self._finished or now - self._seen_at > LOST_SECONDS
+        self._still = 0.0 if came != self._seen else self._still + min(now - self._looked, _LOOK_SECONDS)
+        self._seen, self._looked = came, now
+        return self._finished or self._still > LOST_SECONDS
 
     def wait(self) -> None:
         """Wait for the first samples. Raises InputError where none come."""
@@ -259,7 +272,6 @@ class _Stream:
                 self.close()
                 raise InputError("the microphone is open but gives no samples; choose another with --device")
             time.sleep(_NAP_SECONDS)
-        self._seen_at = time.monotonic()
 
     def close(self) -> None:
         """End it: by abort, since stop waits for a device that may be gone."""
@@ -267,11 +279,28 @@ class _Stream:
             self._stream.abort()
             self._stream.close()
 
-    def _take(self, frames: np.ndarray, *_: object) -> None:
-        self.ring.write(frames)
+    def _take(self, frames: np.ndarray, _count: int, times: Any, _flags: object) -> None:
+        self.ring.write(frames, _held(times))
 
     def _finish(self) -> None:
         self._finished = True
+
+
+def _held(times: Any) -> float:
+    """Seconds from the capture of a block's first sample to its callback, as PortAudio has it; 0 where it has not."""
+    held = float(times.currentTime - times.inputBufferAdcTime)
+    return held if times.inputBufferAdcTime > 0 and 0 <= held < _MOST_HELD_SECONDS else 0.0
+
+
+def _again(device: Device, asked: str | None) -> Device:
+    """A device that was lost, by its name and of several with that name the one of its number; else the default.
+
+    Raises InputError where it is not there.
+    """
+    if asked is None:
+        return find(None)
+    named = [one for one in devices() if one.name == device.name]
+    return next((one for one in named if one.number == device.number), named[0] if named else find(device.name))
 
 
 def _unusable(device: Device, error: Exception) -> InputError:
