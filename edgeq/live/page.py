@@ -128,6 +128,7 @@ class Page:
             "scores": [round(float(score), 4) for score in update.probabilities],
             "active": update.active,
             "silent": update.silent,
+            "known": update.heard is not None,
         }
         self._broadcast.send(_message("window", window))
         if update.event:

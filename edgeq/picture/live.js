@@ -26,7 +26,7 @@ function connect() {
     }
     picture.level(peakDb);
   });
-  on("window", ({ scores, silent, active }) => picture.scores(scores, { silent, active }));
+  on("window", ({ scores, silent, known, active }) => picture.scores(scores, { silent, known, active }));
   on("event", (event) => picture.event(event));
   on("status", (figures) => picture.status(figures));
   on("ended", () => {

@@ -16,10 +16,13 @@ export class Picture {
    * root: an element that the picture fills. It has the stylesheet style.css.
    * model: its name. labels: in the order of the scores. mels: bands a column. framesPerSecond: columns a second.
    * windowSeconds: what the network sees at once.
-   * And where they are known: source, what is heard; hertz, the bands' centres, lowest first; decibels, dB a unit of the
-   * columns' values (1 where they are dB, 20 / ln 10 / power where they are natural logarithms).
+   * And where they are known: source, what is heard; hertz, the bands' centres, lowest first; decibels, dB a unit of
+   * the columns' values (1 where they are dB of power, 20 / ln 10 / power where they are natural logarithms).
    */
-  constructor(root, { model, labels, mels, framesPerSecond, windowSeconds, source = "", hertz = null, decibels = 1 }) {
+  constructor(
+    root,
+    { model, labels, mels, framesPerSecond, windowSeconds, source = "", hertz = null, decibels = 1 },
+  ) {
     root.classList.add("picture");
     root.replaceChildren(...template(model, source));
     this._root = root;
@@ -39,10 +42,10 @@ export class Picture {
     this._spectrogram.push(columns, count, seconds);
   }
 
-  /** Show probabilities, in the order of the labels. silent: the window has nothing to hear. active: labels whose event
-   *  goes on. */
-  scores(probabilities, { silent = false, active = [] } = {}) {
-    this._classes.show(probabilities, silent, active);
+  /** Show probabilities, in the order of the labels. silent: the window has nothing to hear. known: whether the
+   *  best label is good enough to be given. active: labels whose event goes on. */
+  scores(probabilities, { silent = false, known = true, active = [] } = {}) {
+    this._classes.show(probabilities, silent, known, active);
   }
 
   /** Show a peak, in dB of full scale. */
@@ -50,14 +53,16 @@ export class Picture {
     this._meter.show(peakDb);
   }
 
-  /** Add an event: the second at which it became one, its label, its score. */
-  event({ seconds, label, score }) {
-    this._events.add(seconds, label, score);
+  /** Add an event: the second at which it became one, its label, its score; and which it is, counted from 1, where some
+   *  may not have been told of. */
+  event({ seconds, label, score, number }) {
+    this._events.add(seconds, label, score, number);
     this._spectrogram.mark(seconds, label);
   }
 
-  /** Show figures; what is left out stays. latencyMs, latencyP95Ms, inferenceMs: of a window. load: 1 is one core. dropped: samples that
-   *  were lost. seconds: of sound so far. words: what is to be said of the source; "" takes it away. */
+  /** Show figures; what is left out stays. latencyMs, latencyP95Ms, inferenceMs: of a window. load: 1 is one core.
+   *  dropped: samples that were lost. seconds: of sound so far. words: what is to be said of the source; "" takes it
+   *  away. */
   status(figures) {
     this._status.show(figures);
   }
@@ -180,11 +185,11 @@ class Classes {
     this._fill(new Float32Array(labels.length), -1, []);
   }
 
-  show(probabilities, silent, active) {
+  show(probabilities, silent, known, active) {
     const best = indexOfLargest(probabilities);
     if (this._labels.length > MOST_CLASSES) this._choose(probabilities);
     this._fill(probabilities, silent ? -1 : best, active);
-    if (silent) this._say("", 0, "silence");
+    if (silent || !known) this._say("", 0, silent ? "silence" : "unknown");
     else this._say(this._labels[best], probabilities[best], "");
   }
 
@@ -226,9 +231,9 @@ class Events {
     this._element.innerHTML = `<li class="none">none yet</li>`;
   }
 
-  add(seconds, label, score) {
+  add(seconds, label, score, number = this._number + 1) {
     if (this._number === 0) this._element.replaceChildren();
-    this._number += 1;
+    this._number = number;
     this._count.textContent = this._number;
     const item = document.createElement("li");
     item.innerHTML = `<time></time><span class="name"></span><span class="share"></span>`;
@@ -247,7 +252,7 @@ const FIGURES = [
   ["latencyMs", "latency", (ms) => ms.toFixed(ms < 10 ? 1 : 0), "ms"],
   ["inferenceMs", "a window takes", (ms) => ms.toFixed(ms < 10 ? 1 : 0), "ms"],
   ["load", "load", (load) => (100 * load).toFixed(0), "% of a core"],
-  ["dropped", "lost", (samples) => samples.toLocaleString("en"), "samples"],
+  ["dropped", "lost", (samples) => short(samples), "samples"],
 ];
 
 /** Figures by name, and a line of words. */
@@ -292,6 +297,12 @@ function clock(seconds, digits) {
   const minutes = Math.floor(whole / 60);
   const rest = (whole - 60 * minutes).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
+}
+
+/** A count in few characters: exact below 100,000. */
+function short(count) {
+  if (count < 1e5) return count.toLocaleString("en");
+  return count < 1e6 ? `${(count / 1e3).toFixed(0)} k` : `${(count / 1e6).toFixed(1)} M`;
 }
 
 function percentage(probability) {

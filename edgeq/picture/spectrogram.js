@@ -15,8 +15,8 @@ const ROOM = 520;
 const FONT = "11px system-ui, sans-serif";
 const HERTZ = [50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
 
-// Even steps to the eye, and in grey, from quiet to loud. On a dark page the loud is bright: "magma" of matplotlib (CC0)
-// at every eighth. On a light one it is dark, like ink: "BuPu" of ColorBrewer (Apache 2.0).
+// From quiet to loud in even steps to the eye, and in grey. On a dark page the loud is bright: "magma" of matplotlib
+// (CC0), at every eighth. On a light one it is dark, like ink: "BuPu" by Cynthia Brewer (colorbrewer.org, Apache 2.0).
 const ON_DARK = ["000004", "1d1147", "51127c", "822681", "b73779", "e75263", "fc8961", "fec488", "fcfdbf"];
 const ON_LIGHT = ["f7fcfd", "e0ecf4", "bfd3e6", "9ebcda", "8c96c6", "8c6bb1", "88419d", "810f7c", "4d004b"];
 
