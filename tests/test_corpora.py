@@ -163,7 +163,7 @@ def test_clips_may_have_several_labels() -> None:
     assert corpus.positives([2, 0]).tolist() == [[True, False, False], [True, True, False]]
     assert clips[1].label == "wind"
     for one in (lambda: clips[0].label, lambda: corpus.targets):
-        with pytest.raises(InputError, match="a: 2 labels, expected one"):
+        with pytest.raises(InputError, match="found 2 labels of a, expected one"):
             one()
     with pytest.raises(InputError, match="a has 2 labels, expected one"):
         Corpus("set", clips, labels)

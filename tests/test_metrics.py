@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def test_agrees_with_scikit_learn(clips: int, classes: int, seed: int) -> None:
         metrics.confusion_matrix(probabilities, targets),
         sklearn.metrics.confusion_matrix(targets, predicted, labels=labels),
     )
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=10), st.integers(0, 1000))
+def test_folds_count_alike_in_their_mean(clips: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    targets, found = ([random.integers(0, 3, size) for size in clips] for _ in range(2))
+    correct = [int((a == b).sum()) for a, b in zip(targets, found, strict=True)]
+    expected = np.mean([sklearn.metrics.accuracy_score(a, b) for a, b in zip(targets, found, strict=True)])
+    assert metrics.accuracy_over_folds(correct, clips) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("correct", "clips"), [((), ()), ((1,), (0,)), ((3,), (2,)), ((1, 1), (2,)), ((-1,), (2,))])
+def test_folds_without_clips_have_no_accuracy(correct: tuple[int, ...], clips: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="expected some clips in each fold"):
+        metrics.accuracy_over_folds(correct, clips)
 
 
 def test_log_loss_of_a_certain_mistake_is_finite() -> None:
@@ -73,11 +89,25 @@ def test_average_precision_agrees_with_scikit_learn(clips: int, classes: int, st
     assert metrics.mean_average_precision(probabilities, positives) == pytest.approx(expected)
 
 
+@given(st.integers(2, 40), st.integers(2, 6), st.integers(0, 1000))
+def test_a_class_without_positives_is_what_scikit_learn_counts_as_none(clips: int, classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities, positives = random.random((clips, classes)), random.random((clips, classes)) < 0.5
+    positives[0, 0], positives[:, -1] = True, False
+    present = positives.any(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # scikit-learn says that there are no positives
+        theirs = sklearn.metrics.average_precision_score(positives, probabilities, average="macro")
+    assert metrics.mean_average_precision(probabilities, positives) * present.mean() == pytest.approx(theirs)
+
+
 def test_a_class_without_positives_is_left_out_of_the_mean() -> None:
     probabilities = np.array([[0.9, 0.9], [0.1, 0.2]])
     assert metrics.mean_average_precision(probabilities, np.array([[True, False], [False, False]])) == 1
     with pytest.raises(InputError, match="no clip holds"):
         metrics.mean_average_precision(probabilities, np.zeros((2, 2), bool))
+    with pytest.raises(InputError, match="NaN"):
+        metrics.mean_average_precision(np.array([[np.nan, 1]]), np.array([[True, False]]))
     for positives in (np.zeros((2, 2)), np.zeros((2, 3), bool)):
         with pytest.raises(InputError, match="expected"):
             metrics.mean_average_precision(probabilities, positives)

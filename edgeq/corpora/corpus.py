@@ -43,7 +43,7 @@ class Clip:
         """Its only label. Raises InputError where it has several, or none."""
         if len(self.labels) != 1:
             raise InputError(
-                f"{self.path}: {len(self.labels)} labels, expected one; this works on corpora of one label a clip"
+                f"found {len(self.labels)} labels of {self.path}, expected one: this needs a corpus of one label a clip"
             )
         return self.labels[0]
 
