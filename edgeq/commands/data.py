@@ -1,17 +1,21 @@
-"""Corpora on disk."""
+"""Corpora on disk: checked, and packed for training."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeq.commands import json_option, present
 from edgeq.errors import CheckFailed
 
+if TYPE_CHECKING:
+    from edgeq.audio.frontend import FrontendSpec
 
-@click.group("data", short_help="Check a corpus.")
+
+@click.group("data", short_help="Check a corpus, or pack it into shards.")
 def data_commands() -> None:
     """Work on a folder of recordings."""
 
@@ -36,3 +40,77 @@ def check_command(folder: Path, layout: str | None, headers: bool, as_json: bool
         kinds = Counter(fault.kind for fault in damage)
         told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
         raise CheckFailed(f"{folder}: {told}; the first: {damage[0].what}")
+
+
+@data_commands.command("pack", short_help="Pack a corpus into shards for training.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the shards.")
+@click.option("--layout", metavar="NAME", help="Of the corpus, where DIR does not tell, as in edgeq data check.")
+@click.option(
+    "--features",
+    metavar="RECIPE|MODEL|FRONT-END",
+    help="Pack log-mel as this recipe (at its speeds), model or front end computes it.  [default: recordings, as FLAC]",
+)
+@click.option(
+    "--dtype", type=click.Choice(("float16", "int16")), default="float16", show_default=True, help="Of log-mel."
+)
+@click.option(
+    "--shard-megabytes", type=click.FloatRange(min=0, min_open=True), default=256, show_default=True, help="About."
+)
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes; the shards are the same.  [default: one a core]")
+@click.option(
+    "--max-damaged",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of clips that may be left out because they cannot be decoded.",
+)
+@json_option
+def pack_command(
+    folder: Path,
+    output: Path,
+    layout: str | None,
+    features: str | None,
+    dtype: str,
+    shard_megabytes: float,
+    jobs: int | None,
+    max_damaged: float,
+    as_json: bool,
+) -> None:
+    """Pack the corpus in DIR into WebDataset shards with an index.
+
+    A run that was killed or met a full disk goes on where it stood when it is started again.
+    """
+    from edgeq.corpora import pack
+
+    spec, speeds = (None, (1.0,)) if features is None else _frontend(features)
+    result = pack.pack(
+        folder,
+        output,
+        spec,
+        speeds,
+        dtype=dtype,
+        shard_megabytes=shard_megabytes,
+        jobs=jobs,
+        max_damaged=max_damaged,
+        layout=layout,
+    )
+    present(result, "packing", as_json)
+
+
+def _frontend(name: str) -> tuple[FrontendSpec, tuple[float, ...]]:
+    """The front end of a recipe, a model, or of that name, and at which speeds its log-mel is wanted."""
+    from edgeq import fresh, zoo
+    from edgeq.audio.frontend import PRESETS
+
+    if name in PRESETS:
+        return PRESETS[name], (1.0,)
+    if Path(name).suffix == ".toml":
+        from edgeq.training import recipe as recipes
+
+        recipe = recipes.read(name)
+        fits = [recipe.fit, *([recipe.fine_tune] if recipe.fine_tune else [])]
+        return recipe.frontend, tuple(dict.fromkeys([1.0, *(speed for fit in fits for speed in fit.speeds)]))
+    if zoo.is_architecture(name):
+        return fresh.specs(name)[1], (1.0,)
+    return zoo.find(name).frontend, (1.0,)

@@ -5,6 +5,7 @@ from edgeq.show.data import checked
 from edgeq.show.exports import exported, verification
 from edgeq.show.listening import classified, devices, mined, tuned
 from edgeq.show.models import checks, inspection, models
+from edgeq.show.packing import packing
 from edgeq.show.training import ensemble, pruning, training
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "inspection",
     "mined",
     "models",
+    "packing",
     "pruning",
     "training",
     "tuned",

@@ -1,0 +1,330 @@
+"""A packed corpus: shards beside an index that is small enough for millions of clips; any clip is read by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeq.audio import frontend as frontends
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.audio.maps import at_speed, logmel_spec
+from edgeq.corpora import orders
+from edgeq.corpora.corpus import SPLITS
+from edgeq.errors import InputError, naming
+
+INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a packed corpus. clips: how many it holds. size: bytes. sha256: of all of them."""
+
+    file: str
+    clips: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A packed corpus, opened: what it says of its clips as arrays, and the clips themselves when they are asked for.
+
+    frontend: what its log-mel was computed with (a `maps.logmel_spec`); None where it holds recordings. speeds: at
+    which it has log-mel, the first is 1. step: what one code stands for where codes are int16. positive_counts,
+    positive_labels: how many classes each clip holds, and these end to end, indices into `labels`. fold: of each clip,
+    -1 for none. split: index into corpus.SPLITS, -1 for none. licence: index into `licences`. shard_starts: the first
+    clip of each shard. offsets, sizes: bytes of each clip at each speed, (clips, speeds). seconds: of each recording.
+    hash: sha256 of the index, which holds those of the shards.
+    """
+
+    folder: Path
+    name: str
+    labels: tuple[str, ...]
+    multi_label: bool
+    frontend: FrontendSpec | None
+    speeds: tuple[float, ...]
+    step: float | None
+    licences: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    shard_starts: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    seconds: np.ndarray
+    positive_counts: np.ndarray
+    positive_labels: np.ndarray
+    fold: np.ndarray
+    split: np.ndarray
+    licence: np.ndarray
+    hash: str
+
+    def __len__(self) -> int:
+        return len(self.fold)
+
+    def __repr__(self) -> str:
+        return f"Packed({self.name!r}, {str(self.folder)!r}, {len(self)} clips in {len(self.shards)} shards)"
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds its clips lie in, rising; empty where the corpus has none."""
+        return tuple(int(fold) for fold in np.unique(self.fold) if fold >= 0)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Which of corpus.SPLITS its clips lie in; empty where the corpus has none."""
+        return tuple(SPLITS[split] for split in np.unique(self.split) if split >= 0)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Index into `labels` of each clip's only label, (clips,). Raises InputError where clips have several."""
+        if self.multi_label:
+            raise InputError(f"{self.name}: clips have several labels, expected one; this works on one label a clip")
+        return self.positive_labels
+
+    def positives(self, clips: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Which classes the clips at these indices hold, multi-label or not: bool (n, classes)."""
+        chosen = np.asarray(clips, np.int64)
+        counts, labels = self._positives(chosen)
+        found = np.zeros((len(chosen), len(self.labels)), bool)
+        found[np.repeat(np.arange(len(chosen)), counts), labels] = True
+        return found
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """What each clip is called in its shard: its path in the corpus, without the ending."""
+        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
+            content, ends = arrays["key_bytes"].tobytes(), arrays["key_ends"].tolist()
+        return tuple(content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+    def order(self, seed: int, epoch: int, clips: np.ndarray | None = None) -> np.ndarray:
+        """In which order an epoch hears all clips, or these: a permutation that seed and epoch alone decide."""
+        chosen = np.arange(len(self)) if clips is None else clips
+        return orders.shuffled(chosen, self.shard_starts, seed, epoch)
+
+    def balanced_order(
+        self, seed: int, epoch: int, clips: np.ndarray | None = None, count: int | None = None
+    ) -> np.ndarray:
+        """`count` of all clips, or of these, so that classes take turns: see `orders.balanced`.
+
+        count: by default as many as there are. A function of seed and epoch, with clips of near shards together as in
+        `order`; clips of rare classes come more than once.
+        """
+        chosen = np.arange(len(self)) if clips is None else np.asarray(clips, np.int64)
+        counts, labels = self._positives(chosen)
+        drawn = orders.balanced(chosen, counts, labels, len(chosen) if count is None else count, seed, epoch)
+        return orders.shuffled(drawn, self.shard_starts, seed, epoch)
+
+    def check_frontend(self, spec: FrontendSpec, speeds: Sequence[float] = (1.0,)) -> None:
+        """Raises InputError where it holds log-mel that is not this front end's, or lacks one of the speeds."""
+        if self.frontend is None:
+            return
+        mend = "pack again with --features RECIPE, or without --features, which suits every front end"
+        own, wanted = self.frontend.to_json(), logmel_spec(spec).to_json()
+        other = [name for name in wanted if own[name] != wanted[name]]
+        if other:
+            found = ", ".join(f"{name} {own[name]}, not {wanted[name]}" for name in other[:3])
+            raise InputError(f"{self.folder}: packed with another front end: {found}; {mend}")
+        if lacking := [f"{speed:g}" for speed in speeds if speed not in self.speeds]:
+            raise InputError(f"{self.folder}: packed without speed {', '.join(lacking)}; {mend}")
+
+    def read(
+        self, clips: Sequence[int] | np.ndarray, spec: FrontendSpec | None = None, speed: float = 1.0
+    ) -> list[np.ndarray]:
+        """Log-mel of the clips at these indices: read where it was packed, else computed from the recordings.
+
+        spec: by default the one it was packed with. Returns one float32 (spec.logmel_rows, frames) a clip. From any
+        number of threads or processes. Raises InputError as `check_frontend`, where no clip has that index, where
+        recordings were packed and there is no spec, or naming a shard that is damaged.
+        """
+        spec = spec or self.frontend
+        if spec is None:
+            raise InputError(f"{self.folder}: holds recordings, no log-mel; say by which front end it is computed")
+        self.check_frontend(spec, (speed,))
+        return [self._logmel(int(clip), spec, speed) for clip in clips]
+
+    def waveform(self, clip: int, sample_rate: int) -> np.ndarray:
+        """A packed recording, as `decode.read` gives it: float32 (samples,) at sample_rate.
+
+        Raises InputError where log-mel was packed, no clip has that index, or its shard is damaged.
+        """
+        import soundfile
+        import soxr
+
+        if self.frontend is not None:
+            raise InputError(f"{self.folder}: holds log-mel, no recordings; pack again without --features")
+        samples, rate = soundfile.read(io.BytesIO(self._bytes(clip, 0)), dtype="float32")
+        if rate == sample_rate:
+            return samples
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+        return stream.resample_chunk(samples, last=True)
+
+    def check(self) -> None:
+        """Compare every shard with its checksum. Raises InputError naming the first that is damaged."""
+        for number in range(len(self.shards)):
+            self._files.verify(number)
+
+    @cached_property
+    def _files(self) -> _Files:
+        return _Files(self.folder, self.shards)
+
+    def _positives(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many classes these clips hold, and these classes end to end."""
+        counts = self.positive_counts[clips]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return counts, self.positive_labels[np.repeat(self._positive_starts[clips], counts) + within]
+
+    @cached_property
+    def _positive_starts(self) -> np.ndarray:
+        return np.cumsum(self.positive_counts, dtype=np.int64) - self.positive_counts
+
+    def _logmel(self, clip: int, spec: FrontendSpec, speed: float) -> np.ndarray:
+        if self.frontend is None:
+            return frontends.logmel(at_speed(self.waveform(clip, spec.sample_rate), speed, spec), spec)
+        data = self._bytes(clip, self.speeds.index(speed))
+        if self.step is None:
+            values = np.frombuffer(data, "<f2").astype(np.float32)
+        else:
+            values = np.frombuffer(data, "<i2") * np.float32(self.step)
+        return values.reshape(spec.logmel_rows, -1)
+
+    def _bytes(self, clip: int, speed: int) -> bytes:
+        if not 0 <= clip < len(self):
+            raise InputError(f"{self.folder}: no clip {clip}, expected 0 to {len(self) - 1}")
+        shard = int(np.searchsorted(self.shard_starts, clip, side="right")) - 1
+        return self._files.read(shard, int(self.offsets[clip, speed]), int(self.sizes[clip, speed]))
+
+
+class _Files:
+    """The files of the shards: each is compared with its checksum once in a process, before anything is read of it."""
+
+    def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
+        self.folder, self.shards = folder, shards
+        self.verified = np.zeros(len(shards), bool)
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_Files], tuple[Path, tuple[Shard, ...]]]:
+        return _Files, (self.folder, self.shards)  # another process verifies for itself
+
+    def read(self, number: int, start: int, size: int) -> bytes:
+        self.verify(number)
+        with (self.folder / self.shards[number].file).open("rb", buffering=0) as handle:
+            handle.seek(start)
+            return handle.read(size)
+
+    def verify(self, number: int) -> None:
+        if self.verified[number]:
+            return
+        with self.lock:
+            if not self.verified[number]:
+                self._compare(self.shards[number])
+                self.verified[number] = True
+
+    def _compare(self, shard: Shard) -> None:
+        path, digest = self.folder / shard.file, hashlib.sha256()
+        try:
+            with path.open("rb", buffering=0) as handle:
+                while block := handle.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise _damaged(path, f"cannot be read ({error.strerror})") from error
+        if digest.hexdigest() != shard.sha256:
+            raise _damaged(path, f"damaged: its sha256 is not the one in {INDEX}")
+
+
+def is_packed(folder: Path | str) -> bool:
+    """Whether a folder holds a packed corpus, or one that is being packed."""
+    return (Path(folder) / INDEX).is_file() or (Path(folder) / UNFINISHED).is_dir()
+
+
+UNFINISHED = ".packing"
+"""Folder in a packed corpus for what packing has yet to bring together."""
+
+
+def open(folder: Path | str) -> Packed:
+    """Open a packed corpus; shards are compared with their checksums when they are first read.
+
+    Raises InputError where the folder holds none, it is unfinished, a shard is missing or of another size, or the index
+    is damaged.
+    """
+    folder = Path(folder)
+    table, sha256 = read_index(folder)
+    with naming(folder / INDEX):
+        try:
+            packed = _from(folder, table, sha256)
+        except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"damaged ({type(error).__name__}: {error}); restore it or pack again") from error
+    for shard in packed.shards:
+        path = folder / shard.file
+        size = path.stat().st_size if path.is_file() else None
+        if size != shard.size:
+            raise _damaged(path, "missing" if size is None else f"damaged: {size} bytes, expected {shard.size}")
+    return packed
+
+
+def read_index(folder: Path) -> tuple[dict[str, Any], str]:
+    """What index.json of a packed corpus says, and its sha256. Raises InputError where there is none to be read."""
+    path = folder / INDEX
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        if (folder / UNFINISHED).is_dir():
+            raise InputError(f"{folder}: its packing was not finished; run the same edgeq data pack again") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a packed corpus") from error
+    try:
+        table = json.loads(content)
+        if table["format"] != FORMAT:
+            raise InputError(f"{path}: format {table['format']!r}, expected {FORMAT}; pack again with this edgeq")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not the index of a packed corpus; restore it or pack again") from error
+    return table, hashlib.sha256(content).hexdigest()
+
+
+def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a packed corpus but its keys. Raises InputError where they are not those that its index means."""
+    path = folder / ARRAYS
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it or pack again") from error
+    if hashlib.sha256(content).hexdigest() != table["arrays_sha256"]:
+        raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; restore it or pack again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files if not name.startswith("key_")}
+
+
+def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
+    shards = tuple(Shard(**one) for one in table["shards"])
+    logmel = table["logmel"]
+    starts = np.cumsum([0, *(shard.clips for shard in shards)])[:-1]
+    return Packed(
+        folder=folder,
+        name=table["name"],
+        labels=tuple(table["labels"]),
+        multi_label=table["multi_label"],
+        frontend=None if logmel is None else FrontendSpec.from_json(logmel["frontend"]),
+        speeds=(1.0,) if logmel is None else tuple(logmel["speeds"]),
+        step=None if logmel is None else logmel["step"],
+        licences=tuple(table["licences"]),
+        shards=shards,
+        shard_starts=starts,
+        hash=sha256,
+        **read_arrays(folder, table),
+    )
+
+
+def _damaged(path: Path, found: str) -> InputError:
+    return InputError(f"{path}: {found}; remove it and run the same edgeq data pack again, which makes it alone anew")
