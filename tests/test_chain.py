@@ -329,14 +329,15 @@ def test_a_killed_chain_goes_on_where_it_stood(tmp_path: Path, trainings: list[d
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     epochs: list[int] = []
-    epoch = fitting._Run.epoch
+    step = fitting._Run._step
 
-    def counted(run: Any, number: int) -> float:
-        epochs.append(number)
-        return epoch(run, number)
+    def counted(run: Any, number: int, heard: Any) -> Any:
+        if number % run.epoch_steps == 0:
+            epochs.append(number // run.epoch_steps)
+        return step(run, number, heard)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fitting._Run, "epoch", counted)
+        patched.setattr(fitting._Run, "_step", counted)
         resumed = followed(places[0])
     assert len(trainings) == 1 and epochs == [1, 2], "only what was left of the fine-tuning"
     straight = followed(places[1])
@@ -348,16 +349,16 @@ def test_a_parent_stopped_half_way_is_not_begun_again(
 ) -> None:
     recipe, setting = recipes.read(written(tmp_path, TUNE)), whole(corpus, tmp_path / "work")
     epochs: list[int] = []
-    epoch = fitting._Run.epoch
+    step = fitting._Run._step
 
-    def stopping(run: Any, number: int) -> float:
-        if len(epochs) == 2:
-            epochs.append(-1)
+    def stopping(run: Any, number: int, heard: Any) -> Any:
+        if number % run.epoch_steps == 0:
+            epochs.append(number // run.epoch_steps if len(epochs) != 2 else -1)
+        if epochs[-1] == -1:
             raise KeyboardInterrupt
-        epochs.append(number)
-        return epoch(run, number)
+        return step(run, number, heard)
 
-    monkeypatch.setattr(fitting._Run, "epoch", stopping)
+    monkeypatch.setattr(fitting._Run, "_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         chain.trained(recipe, setting, None, "test")
     chain.trained(recipe, setting, None, "test")

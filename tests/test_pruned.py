@@ -216,15 +216,16 @@ def test_a_killed_fine_tuning_goes_on_where_it_stood(
 ) -> None:
     straight = tuned(heard, data, tmp_path / "straight")
     epochs: list[int] = []
-    epoch = fitting._Run.epoch
+    step = fitting._Run._step
 
-    def stopping(run: Any, number: int) -> float:
-        epochs.append(number)
-        if epochs == [0, 1]:
-            raise KeyboardInterrupt
-        return epoch(run, number)
+    def stopping(run: Any, number: int, heard: Any) -> Any:
+        if number % run.epoch_steps == 0:
+            epochs.append(number // run.epoch_steps)
+            if epochs == [0, 1]:
+                raise KeyboardInterrupt
+        return step(run, number, heard)
 
-    monkeypatch.setattr(fitting._Run, "epoch", stopping)
+    monkeypatch.setattr(fitting._Run, "_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         tuned(heard, data, tmp_path / "resumed")
     assert (tmp_path / "training" / "resumed.checkpoint").is_file() and not (tmp_path / "resumed").exists()

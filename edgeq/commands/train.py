@@ -19,11 +19,17 @@ from edgeq.commands import json_option, present
 def train_command(
     recipe: Path, data: Path, output: Path | None, seed: int | None, cross_validate: bool, as_json: bool
 ) -> None:
-    """Train a bundle from RECIPE (TOML), through every stage it has; a killed run resumes where it stood."""
-    from edgeq.compress import follow
+    """Train a bundle from RECIPE (TOML), through every stage it has; a killed run resumes where it stood.
 
-    result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
-    present(result, "training", as_json)
+    On several cores, GPUs or machines, where the recipe has [fit] parts: torchrun --nproc-per-node N -m edgeq train ...
+    """
+    from edgeq.compress import follow
+    from edgeq.training import processes
+
+    with processes.joined() as together:
+        result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
+    if together.main:
+        present(result, "training", as_json)
 
 
 @click.command("prune", short_help="Remove a model's least important filters.")

@@ -33,6 +33,7 @@ from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec, NetworkSpec
 from edgeq.nets.widths import narrowed
 from edgeq.runtime.torch import network
+from edgeq.training import processes
 from edgeq.training.augment import check_crops
 from edgeq.training.config import FitConfig
 from edgeq.training.recipe import Recipe
@@ -75,15 +76,15 @@ class Setting:
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
     """What a recipe does, in order.
 
-    [fit]; then [prune] and [fine_tune] in as many stages as pruning has steps, which share the epochs. The teacher
-    takes part in [fine_tune], or in [fit] where there is none.
+    [fit]; then [prune] and [fine_tune] in as many stages as pruning has steps, which share the epochs or iterations.
+    The teacher takes part in [fine_tune], or in [fit] where there is none.
     """
     taught, steps = recipe.teacher is not None, recipe.prune.steps if recipe.prune else 0
     if recipe.fine_tune is None:
         return Stage(recipe.fit, taught=taught), *(Stage(None, step) for step in range(1, steps + 1))
     parts = max(steps, 1)
-    ends = [recipe.fine_tune.epochs * part // parts for part in range(parts + 1)]
-    shares = [replace(recipe.fine_tune, epochs=ends[part + 1] - ends[part]) for part in range(parts)]
+    ends = [recipe.fine_tune.length * part // parts for part in range(parts + 1)]
+    shares = [recipe.fine_tune.of_length(ends[part + 1] - ends[part]) for part in range(parts)]
     return Stage(recipe.fit), *(Stage(fit, part + 1 if steps else 0, taught) for part, fit in enumerate(shares))
 
 
@@ -212,23 +213,27 @@ def _kept(recipe: Recipe, number: int, setting: Setting) -> Bundle:
     """The bundle of a stage, trained now where there is none."""
     key = _key(recipe, number, setting)
     place = setting.work / "stages" / f"{recipe.architecture.family}-{key}"
-    if (place / MANIFEST).is_file():
+    together = processes.current()
+    together.check_same("recipe, data or version of a package", key, f"{recipe.name}, stage {number + 1}")
+    if together.from_main(lambda: (place / MANIFEST).is_file()):
         return bundle.read(place)
     checkpoint = place.with_suffix(".checkpoint")
     own = recipe.member if number else ""  # the first stage is the parent of all members
     who = f"{recipe.name} {own}" if own else recipe.name
     what = f"{who}, stage {number + 1} of {len(stages(recipe))}"
     outcome = _trained(recipe, number, setting, checkpoint, what)
-    written = bundle.write(
-        place,
-        name=own or recipe.name,
-        architecture=outcome.architecture,
-        frontend=outcome.frontend,
-        labels=setting.corpus.labels,
-        weights=outcome.weights(),
-    )
-    checkpoint.unlink(missing_ok=True)
-    return written
+    with together.main_first():
+        if together.main:
+            bundle.write(
+                place,
+                name=own or recipe.name,
+                architecture=outcome.architecture,
+                frontend=outcome.frontend,
+                labels=setting.corpus.labels,
+                weights=outcome.weights(),
+            )
+            checkpoint.unlink(missing_ok=True)
+    return bundle.read(place)
 
 
 def _key(recipe: Recipe, number: int, setting: Setting) -> str:

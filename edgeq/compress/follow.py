@@ -12,8 +12,8 @@ from edgeq.compress import chain
 from edgeq.compress.chain import Setting
 from edgeq.corpora import Corpus
 from edgeq.errors import InputError
+from edgeq.training import processes, result
 from edgeq.training import recipe as recipes
-from edgeq.training import result
 from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps
 from edgeq.training.trial import held_out_scores
@@ -56,21 +56,20 @@ def train(
     chain.check(recipe, setting)
     checkpoint = work / f"{recipe.name}.checkpoint"
     trained = chain.trained(recipe, setting, checkpoint, recipe.name)
-    written, measured = result.write(
-        output,
-        recipe.name,
-        trained,
-        setting.corpus,
-        maps(setting.corpus, trained.frontend, recipe.fit.speeds, work),
-        {
-            "recipe_sha256": recipe.sha256,
-            "exclude_licences": list(recipe.exclude_licences),
-            **result.provenance(setting.corpus, recipe.fit, recipe.seed, recipe.threads),
-            **chain.provenance(recipe, setting),
-        },
-        recipe.licence,
-        extra_metrics,
-    )
+    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
+    provenance = {
+        "recipe_sha256": recipe.sha256,
+        "exclude_licences": list(recipe.exclude_licences),
+        **result.provenance(setting.corpus, recipe.fit, recipe.seed, recipe.threads),
+        **chain.provenance(recipe, setting),
+    }
+    of = trained, setting.corpus, heard, provenance, recipe.licence, extra_metrics
+    together = processes.current()
+    with together.main_first():
+        if not together.main:
+            written = bundle.read(output)
+            return written, dict(written.metrics)
+        written, measured = result.write(output, recipe.name, *of)
     checkpoint.unlink(missing_ok=True)
     return written, measured
 
@@ -90,8 +89,9 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
         )
     checkpoints = {fold: work / f"{recipe.name}.fold{fold}.checkpoint" for fold in corpus.folds}
     folds = {fold: held_out(recipe, corpus, work, fold, checkpoints[fold]) for fold in corpus.folds}
-    for checkpoint in checkpoints.values():
-        checkpoint.unlink(missing_ok=True)
+    if processes.current().main:
+        for checkpoint in checkpoints.values():
+            checkpoint.unlink(missing_ok=True)
     return result.summary(folds)
 
 
@@ -105,12 +105,13 @@ def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: 
     trained = chain.trained(recipe, setting, checkpoint, f"{recipe.name} without fold {fold}")
     testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == fold]
     heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
-    scores = held_out_scores(trained, setting.corpus, heard, testing)
-    members = {
-        name: held_out_scores(member, setting.corpus, heard, testing)
-        for name, member in chain.members_trained(recipe, setting).items()
-    }
-    return scores | ({"members": members} if members else {})
+    members = chain.members_trained(recipe, setting)
+
+    def scores() -> dict[str, Any]:
+        each = {name: held_out_scores(one, setting.corpus, heard, testing) for name, one in members.items()}
+        return held_out_scores(trained, setting.corpus, heard, testing) | ({"members": each} if each else {})
+
+    return dict(processes.current().from_main(scores))
 
 
 def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setting:

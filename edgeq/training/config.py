@@ -105,6 +105,11 @@ class FitConfig:
         """How long it is: epochs, or iterations where it counts these."""
         return self.iterations or self.epochs
 
+    @property
+    def unit(self) -> str:
+        """What it counts: "epochs" or "iterations"."""
+        return "iterations" if self.iterations else "epochs"
+
     def of_length(self, length: int) -> FitConfig:
         """The same, so long."""
         return replace(self, iterations=length) if self.iterations else replace(self, epochs=length)

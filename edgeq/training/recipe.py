@@ -100,13 +100,13 @@ class Recipe:
 def read(path: Path | str) -> Recipe:
     """Read a recipe.
 
-    Top level: name, architecture (a preset of nets.registry), widths (to change those of the preset), seed, threads,
-    exclude_licences, licence. [frontend]: preset (default: the architecture's own) and any field of FrontendSpec to
-    change in it; derivatives are "time" where the architecture takes 4 components, unless "power-frequency" is asked
-    for; normalisation follows from the data. [fit]: the fields of FitConfig. [prune]: those of Pruning. [fine_tune]:
-    fields of FitConfig that differ from [fit]. [teacher]: model (one or a list), recipe, both from the folder of this
-    file, a model's bare name from the zoo; seeds, alpha, temperature. [[members]], twice or more: name, ratios; then
-    [prune] says how, and which filters of each goes by its own ratios.
+    Top level: name, architecture (a preset of nets.registry), widths and output (to change those of the preset), seed,
+    threads, exclude_licences, licence. [frontend]: preset (default: the architecture's own) and any field of
+    FrontendSpec to change in it, the window among them; derivatives are "time" where the architecture takes 4
+    components, unless "power-frequency" is asked for; normalisation follows from the data. [fit]: the fields of
+    FitConfig. [prune]: those of Pruning. [fine_tune]: fields of FitConfig that differ from [fit]. [teacher]: model (one
+    or a list), recipe, both from the folder of this file, a model's bare name from the zoo; seeds, alpha, temperature.
+    [[members]], twice or more: name, ratios; then [prune] says how, and which filters of each goes by its own ratios.
     Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
     """
     return _read(Path(path), ())
@@ -131,19 +131,25 @@ def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
 
 def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Recipe:
     tables = ("frontend", "fit", "prune", "fine_tune", "teacher", "members")
-    known = ("name", "architecture", "widths", "seed", "threads", "exclude_licences", "licence", *tables)
+    known = ("name", "architecture", "widths", "output", "seed", "threads", "exclude_licences", "licence", *tables)
     _check_keys("", table, known, required=("name", "architecture", "fit"))
     name = manifest.checked_name(_value("", table, "name", str))
     preset = _value("", table, "architecture", str)
     architecture = registry.preset(preset)
     if "widths" in table:
         architecture = replace(architecture, widths=_list("", table, "widths", int))
+    if "output" in table:
+        architecture = replace(architecture, output=_value("", table, "output", str))
     spec = _frontend(_value("", table, "frontend", dict, {}), registry.frontend(preset), architecture.input_shape)
+    architecture = architecture.with_input_shape(spec.input_shape)
     seed, threads = _value("", table, "seed", int, 0), _value("", table, "threads", int, 2)
     if seed < 0 or not 1 <= threads <= 1024:
         raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
-    fit = FitConfig(**_fit("fit.", _value("", table, "fit", dict), required=("epochs",)))
+    own = _value("", table, "fit", dict)
+    fit = FitConfig(**_fit("fit.", own, required=() if "iterations" in own else ("epochs",)))
     tuning = _fit("fine_tune.", _value("", table, "fine_tune", dict, {}))
+    if "epochs" in tuning or "iterations" in tuning:  # whichever [fit] counts
+        tuning = {"epochs": 0, "iterations": 0, **tuning}
     with naming("fine_tune"):
         fine_tune = replace(fit, **tuning)
     return Recipe(
@@ -172,9 +178,10 @@ def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, in
     changes = {key: value for key, value in table.items() if key not in ("preset", "derivatives")}
     # Before the derivatives, which need power 2 or not, and after them, since they come in a width of their own.
     spec = replace(with_derivatives(replace(PRESETS[preset], **changes), derivatives), **changes)
-    if spec.input_shape != input_shape:
+    if spec.input_shape[:2] != input_shape[:2]:
         raise InputError(
-            f"frontend: gives {spec.input_shape}, the architecture takes {input_shape} (components, mels, frames)"
+            f"frontend: gives {spec.input_shape}, the architecture takes {input_shape[:2]} (components, mels, frames), "
+            "with any number of frames"
         )
     return spec
 
@@ -271,9 +278,9 @@ def _teaching(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) 
 
 def _check_stages(recipe: Recipe) -> None:
     """What the stages ask of each other, and teacher and student, as far as recipes tell."""
-    epochs = recipe.fine_tune.epochs if recipe.fine_tune else 1
-    if recipe.prune and not 1 <= recipe.prune.steps <= epochs:
-        raise InputError(f"prune.steps = {recipe.prune.steps}: expected 1 to {epochs}, the epochs of [fine_tune]")
+    length, unit = (recipe.fine_tune.length, recipe.fine_tune.unit) if recipe.fine_tune else (1, "epochs")
+    if recipe.prune and not 1 <= recipe.prune.steps <= length:
+        raise InputError(f"prune.steps = {recipe.prune.steps}: expected 1 to {length}, the {unit} of [fine_tune]")
     if recipe.teacher is None or recipe.teacher.recipe is None:
         return
     teacher = recipe.teacher.recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.corpora import Corpus
-from edgeq.progress import progress
+from edgeq.progress import Advance, progress
+from edgeq.training import processes
 from edgeq.training.config import FitConfig
 from edgeq.training.features import CorpusMaps, corpus_maps
 from edgeq.training.fit import EpochDone
@@ -19,13 +20,13 @@ from edgeq.training.fit import EpochDone
 
 @contextmanager
 def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
-    """Train inside this: with so many threads, and a bar of epochs on stderr that the yielded function moves on."""
+    """Train inside this: with so many threads, and a bar on stderr that the yielded function moves on."""
     if config.precision != config.usable_precision:
-        note("this processor has no native bfloat16: training in float32 instead")
+        note(f"this processor has no native {config.precision}: training in float32 instead")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with progress(what, config.epochs, patience=0) as advance:
+        with _bar(what, config.length, patience=0) as advance:
             seen = 0
 
             def on_epoch(epochs: int, loss: float) -> None:
@@ -39,11 +40,21 @@ def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
 
 
 def maps(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float], work: Path) -> CorpusMaps:
-    """`features.corpus_maps`, cached in the folder `features` of `work`; where it takes long, with a bar on stderr."""
-    with progress(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
+    """`features.corpus_maps`, cached in the folder `features` of `work`; where it takes long, with a bar on stderr.
+
+    Of several processes the first one computes them, the others find them in the cache.
+    """
+    with processes.current().main_first(), _bar(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
         return corpus_maps(corpus, spec, speeds, work / "features", advance)
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
-    Console(stderr=True).print(text)
+    """A line on stderr, from the first process alone."""
+    if processes.current().main:
+        Console(stderr=True).print(text)
+
+
+def _bar(what: str, total: int, patience: float | None = None) -> AbstractContextManager[Advance]:
+    if processes.current().main:
+        return progress(what, total, patience)
+    return nullcontext(lambda count, note="": None)
