@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeq import quiet
 from edgeq.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,13 +68,12 @@ def _microphone() -> Check:
 
 
 def _inputs() -> str:
-    with quiet.native_stderr():
-        import sounddevice
+    from edgeq.live import devices
 
-        names = [one["name"] for one in sounddevice.query_devices() if one["max_input_channels"] > 0]
+    names = [one.name for one in devices.listed()]
     if not names:
         raise InputError("PortAudio finds no input")
-    return f"{len(names)} inputs: {', '.join(names)}"
+    return f"{len(names)} input{'' if len(names) == 1 else 's'}: {', '.join(names)}"
 
 
 def _runtimes(models: list[Bundle]) -> Iterator[Check]:

@@ -117,9 +117,9 @@ def live_command(
     arecord -f S16_LE -r 16000 -t raw | edgeq live MODEL --input - --rate 16000
     """
     if list_devices:
-        from edgeq.live import microphone
+        from edgeq.live import devices
 
-        present([one.to_json() for one in microphone.devices()], "devices", as_json)
+        present([one.to_json() for one in devices.listed()], "devices", as_json)
         return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
