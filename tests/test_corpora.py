@@ -71,7 +71,7 @@ def test_hash_follows_what_training_would_see(tmp_path: Path) -> None:
         ("", "Looked for .*columns file .or filename. and category"),
         ("file,category\na.wav,dog\nc.wav,dog\n", "found 1 class"),
         ("file,category\na.wav,dog\ngone.wav,cat\n", "line 3: .*gone.wav is not there"),
-        ("file,category\na.wav,dog\na.wav,cat\n", "a.wav is listed more than once"),
+        ("file,category\na.wav,dog\na.wav,cat\n", "line 3: .*a.wav is listed twice"),
         ("file,category\na.wav,dog\n../../etc/passwd,cat\n", "leads out of"),
         ("file,category\na.wav,dog\n/etc/passwd,cat\n", "leads out of"),
         ("file,category\na.wav,dog\nc.wav,\n", "line 3: .*expected all of them"),
@@ -185,3 +185,9 @@ def test_splits_stand_beside_folds(tmp_path: Path) -> None:
     assert corpus.targets == (0, 1, 2) and np.array_equal(corpus.positives(), np.eye(3, dtype=bool))
     without = replace(corpus, clips=tuple(replace(clip, split=None) for clip in clips))
     assert corpus.hash != without.hash
+
+
+def test_a_file_is_in_a_corpus_once() -> None:
+    clips = tuple(Clip(Path("a"), (label,)) for label in ("dog", "cat"))
+    with pytest.raises(InputError, match="a is listed more than once"):
+        Corpus("set", clips, ("cat", "dog"))

@@ -72,6 +72,25 @@ def test_a_sound_copy(tmp_path: Path) -> None:
     assert "non-commercial" in told["licence"] and "Heittola" in told["citation"]
 
 
+def test_entries_that_come_twice_or_have_no_class_are_told(tmp_path: Path) -> None:
+    folder = copies.esc50(tmp_path / "esc50")
+    table = folder / "meta" / "esc50.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join((*lines, lines[3])) + "\n")
+    told = check(folder).to_json()
+    name = lines[3].split(",")[0]
+    assert not told["ok"] and told["clips"] == 12
+    assert [(fault["file"], fault["kind"]) for fault in told["faults"]] == [(f"audio/{name}", "duplicate")]
+    assert "line 14" in told["faults"][0]["what"]
+    folder = copies.audioset(tmp_path / "audioset")
+    classes = folder / "class_labels_indices.csv"
+    classes.write_text(
+        "".join(line for line in classes.read_text().splitlines(keepends=True) if "/m/0bt9lr" not in line)
+    )
+    told = check(folder).to_json()
+    assert [fault["kind"] for fault in told["faults"]] == ["label", "label"] and told["clips"] == 2
+
+
 def test_what_a_corpus_is_known_for_is_no_damage(tmp_path: Path) -> None:
     told = check(copies.audioset(tmp_path / "audioset")).to_json()
     assert told["ok"] and told["missing"] == ["gone_gone_g_5000"]

@@ -48,6 +48,7 @@ def read(folder: Path) -> Corpus:
     clips: list[Clip] = []
     faults: list[Fault] = []
     seen: set[str] = set()
+    used: set[str] = set()
     for name, split in SEGMENTS.items():
         if not (home / name).is_file():
             continue
@@ -61,6 +62,9 @@ def read(folder: Path) -> Corpus:
             elif unknown:
                 told = f"{where}: {unknown[0]} is no class of {home}; restore {_CLASSES}, or mend the line"
                 faults.append(Fault(folder / segment, "label", told))
+            elif path in used:
+                told = f"{where}: {path} is another segment's too; add the start in ms to recordings' names"
+                faults.append(Fault(folder / segment, "duplicate", told))
             elif path is None:
                 told = f"{where}: no recording named {', '.join(stems)}"
                 faults.append(Fault(folder / segment, "missing", told, tolerated=True))
@@ -68,11 +72,12 @@ def read(folder: Path) -> Corpus:
                 labels = tuple(dict.fromkeys(names[mid] for mid in mids))
                 source = f"youtube.com/watch?v={video}&t={start // 1000}"
                 clips.append(Clip(Path(path), labels, None, "", source, split, group=video))
+                used.add(path)
             seen.add(segment)
     labels = tuple(names.values())
     if not (home / _CLASSES).is_file():
-        used = {label for clip in clips for label in clip.labels}
-        labels = tuple(label for label in labels if label in used)
+        heard = {label for clip in clips for label in clip.labels}
+        labels = tuple(label for label in labels if label in heard)
     return Corpus(
         folder.resolve().name,
         tuple(clips),

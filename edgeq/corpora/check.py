@@ -95,7 +95,7 @@ def check(folder: Path | str, name: str | None = None, headers: bool = False) ->
     corpus = layout.read(folder)
     with progress(f"{corpus.name}: recordings", len(corpus.clips) * (1 if headers else 2)) as advance:
         found = soundness(corpus, decoded=not headers, advance=advance)
-        duplicates = None if headers else _duplicates(corpus, advance)
+        duplicates = None if headers else _duplicates(corpus, found.recordings, advance)
     faults = (*corpus.faults, *found.faults, *_lengths(corpus, found.recordings))
     notes = tuple(_notes(corpus, duplicates))
     return Report(folder, layout.name, corpus, found.recordings, faults, duplicates, notes)
@@ -113,15 +113,18 @@ def _lengths(corpus: Corpus, recordings: Sequence[Recording | None]) -> list[Fau
     ]
 
 
-def _duplicates(corpus: Corpus, advance: Advance) -> tuple[tuple[Clip, ...], ...]:
-    """Clips whose files are equal, but for empty ones: only files of equal size are read."""
+def _duplicates(
+    corpus: Corpus, recordings: Sequence[Recording | None], advance: Advance
+) -> tuple[tuple[Clip, ...], ...]:
+    """Clips whose files are equal, of those that can be used: only files of equal size are read."""
     sizes: dict[int, list[Clip]] = defaultdict(list)
-    for clip in corpus.clips:
-        sizes[clip.path.stat().st_size].append(clip)
+    for clip, recording in zip(corpus.clips, recordings, strict=True):
+        if recording is not None:
+            sizes[clip.path.stat().st_size].append(clip)
     same: dict[str, list[Clip]] = defaultdict(list)
-    for size, clips in sizes.items():
+    for clips in sizes.values():
         for clip in clips:
-            if size and len(clips) > 1:
+            if len(clips) > 1:
                 with clip.path.open("rb") as handle:
                     same[hashlib.file_digest(handle, "sha256").hexdigest()].append(clip)
             advance(1)

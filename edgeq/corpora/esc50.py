@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.corpora.table import Row
 from edgeq.errors import InputError
@@ -50,26 +51,20 @@ def _read(folder: Path, subset: bool) -> Corpus:
     meta = metadata_file(folder)
     if meta is None:
         raise InputError(f"{folder}: not found: {_HOLDS}")
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    labels: set[str] = set()
+    entries = Entries()
     file_column = next(column for column in _FILE if column in table.header(meta))
     for row in _rows(meta, subset):
         name, label = row.need(file_column, "category")
         path = row.inside(folder / "audio", name)
-        labels.add(label)
-        if not path.is_file():
-            faults.append(Fault(path, "missing", f"{row.where}: {path} is not there; restore it or drop the line"))
-            continue
         source, group = row.get("clip_source", "source", "src_file"), row.get("src_file")
         licence = row.get("clip_licence", "licence", "license")
-        clips.append(Clip(path, (label,), row.number("fold"), licence, source, group=group))
+        entries.add(row.where, Clip(path, (label,), row.number("fold"), licence, source, group=group))
     published = meta == folder / _PUBLISHED
     return Corpus(
         folder.resolve().name,
-        tuple(clips),
-        tuple(sorted(labels)),
-        faults=tuple(faults),
+        tuple(entries.clips),
+        entries.labels,
+        faults=tuple(entries.faults),
         seconds=(_SECONDS, _SECONDS) if published else None,
         licence=LICENCE if published else "",
         citation=CITATION if published else "",

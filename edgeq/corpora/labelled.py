@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import SPLITS, Clip, Corpus, Fault
+from edgeq.corpora.corpus import SPLITS, Clip, Corpus
+from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
@@ -28,9 +29,7 @@ def read(folder: Path) -> Corpus:
         found = ", ".join(one.name for one in tables) or "none"
         raise InputError(f"{folder}: tables with columns path and label: found {found}, expected one")
     multi_label = "labels" in table.header(tables[0])
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    classes: set[str] = set()
+    entries = Entries()
     for row in table.rows(tables[0]):
         name, label = row.need("path", "labels" if multi_label else "label")
         labels = tuple(dict.fromkeys(filter(None, map(str.strip, label.split(SEPARATOR))))) if multi_label else (label,)
@@ -38,13 +37,9 @@ def read(folder: Path) -> Corpus:
         if split not in (None, *SPLITS):
             raise InputError(f"{row.where}: split {split!r}: expected one of {', '.join(SPLITS)}")
         path = row.inside(folder, name)
-        classes.update(labels)
-        if not path.is_file():
-            faults.append(Fault(path, "missing", f"{row.where}: {path} is not there; restore it or drop the line"))
-            continue
         licence, source, group = row.get("licence", "license"), row.get("source"), row.get("group")
-        clips.append(Clip(path, labels, row.number("fold"), licence, source, split, group))
-    return Corpus(folder.resolve().name, tuple(clips), tuple(sorted(classes)), multi_label, tuple(faults))
+        entries.add(row.where, Clip(path, labels, row.number("fold"), licence, source, split, group))
+    return Corpus(folder.resolve().name, tuple(entries.clips), entries.labels, multi_label, tuple(entries.faults))
 
 
 def _tables(folder: Path) -> list[Path]:

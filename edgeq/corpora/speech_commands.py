@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from edgeq.audio import decode
-from edgeq.corpora import folders
+from edgeq.corpora import folders, table
 from edgeq.corpora.corpus import Clip, Corpus, Fault
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
@@ -56,11 +56,11 @@ def _splits(folder: Path) -> dict[str, str]:
     """The split of each clip that a list names, by its path in the folder."""
     found: dict[str, str] = {}
     for split, name in _LISTS.items():
-        for line in (folder / name).read_text(encoding="utf-8").split():
+        for where, (line, *_) in table.lines(folder / name):
             if Path(line).is_absolute() or ".." in Path(line).parts:
-                raise InputError(f"{folder / name}: {line!r} leads out of {folder}; expected a path below it")
+                raise InputError(f"{where}: {line!r} leads out of {folder}; expected a path below it")
             if line in found:
-                raise InputError(f"{folder / name}: {line} is listed twice; restore {' and '.join(_LISTS.values())}")
+                raise InputError(f"{where}: {line} is listed twice; restore {' and '.join(_LISTS.values())}")
             found[line] = split
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
@@ -31,25 +32,21 @@ def read(folder: Path) -> Corpus:
     Source: zenodo.org/record/6337421, README of the set, "Content" and "Usage"; the set's own files.
     """
     splits = _splits(folder)
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    labels: set[str] = set()
+    entries = Entries()
+    seen: set[str] = set()
     for row in table.rows(folder / _TABLE, _COLUMNS, delimiter="\t"):
         name, label, place, device = row.need(*_COLUMNS)
-        path, split = row.inside(folder, name), splits.pop(name, None)
-        labels.add(label)
-        if not path.is_file():
-            faults.append(Fault(path, "missing", f"{row.where}: {path} is not there; restore it"))
-            continue
-        city = place.partition("-")[0]
-        clips.append(Clip(path, (label,), None, LICENCE, split=split, group=place, device=device, city=city))
-    if splits:
-        raise InputError(f"{folder / _TABLE}: lacks {next(iter(splits))}, which evaluation_setup/ names; restore both")
+        path, split, city = row.inside(folder, name), splits.get(name), place.partition("-")[0]
+        clip = Clip(path, (label,), None, LICENCE, split=split, group=place, device=device, city=city)
+        entries.add(row.where, clip)
+        seen.add(name)
+    if unknown := [name for name in splits if name not in seen]:
+        raise InputError(f"{folder / _TABLE}: lacks {unknown[0]}, which evaluation_setup/ names; restore both")
     return Corpus(
         folder.resolve().name,
-        tuple(clips),
-        tuple(sorted(labels)),
-        faults=tuple(faults),
+        tuple(entries.clips),
+        entries.labels,
+        faults=tuple(entries.faults),
         seconds=(1.0, 1.0),
         licence=LICENCE,
         citation=CITATION,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 
 LICENCE = "CC BY-NC 3.0"
@@ -26,23 +27,17 @@ def read(folder: Path) -> Corpus:
     Source: urbansounddataset.weebly.com/urbansound8k.html, "Meta-data Files Included", and its FREESOUNDCREDITS.txt.
     """
     authors = _authors(folder / _CREDITS)
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    labels: set[str] = set()
+    entries = Entries()
     for row in table.rows(folder / _TABLE, _COLUMNS):
         name, recording, fold, label = row.need(*_COLUMNS)
         path = row.inside(folder / "audio", f"fold{fold}/{name}")
-        labels.add(label)
-        if not path.is_file():
-            faults.append(Fault(path, "missing", f"{row.where}: {path} is not there; restore it"))
-            continue
         source = f"freesound.org sound {recording}" + (f" by {authors[recording]}" if recording in authors else "")
-        clips.append(Clip(path, (label,), row.number("fold"), LICENCE, source, group=recording))
+        entries.add(row.where, Clip(path, (label,), row.number("fold"), LICENCE, source, group=recording))
     return Corpus(
         folder.resolve().name,
-        tuple(clips),
-        tuple(sorted(labels)),
-        faults=tuple(faults),
+        tuple(entries.clips),
+        entries.labels,
+        faults=tuple(entries.faults),
         seconds=(0.0, 4.0),
         licence=LICENCE,
         citation=CITATION,

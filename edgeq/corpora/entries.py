@@ -1,0 +1,35 @@
+"""The clips that a corpus's tables name, sorted into those that are there and those at fault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeq.corpora.corpus import Clip, Fault
+
+
+@dataclass
+class Entries:
+    """Clips of a table as they are read, in order. classes: all labels, of clips that are missing too."""
+
+    clips: list[Clip] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+    _seen: set[Path] = field(default_factory=set)
+
+    def add(self, where: str, clip: Clip) -> None:
+        """Take in a clip; where its file is not there or was named before, a fault. where: its line, for people."""
+        self.classes.update(clip.labels)
+        if clip.path in self._seen:
+            self.faults.append(Fault(clip.path, "duplicate", f"{where}: {clip.path} is listed twice; drop one line"))
+        elif not clip.path.is_file():
+            told = f"{where}: {clip.path} is not there; restore it or drop the line"
+            self.faults.append(Fault(clip.path, "missing", told))
+        else:
+            self.clips.append(clip)
+        self._seen.add(clip.path)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, sorted."""
+        return tuple(sorted(self.classes))
