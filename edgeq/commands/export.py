@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -62,17 +63,23 @@ def export_command(
     """Export MODEL for runtimes and devices, and verify every file against what was trained.
 
     MODEL is a zoo name, a bundle folder, or an architecture name (random weights). With neither --onnx nor --tflite,
-    both are written; where a file disagrees with the network, none is. Any INT8 .tflite file becomes C with --c.
+    both are written; where a file disagrees with the network, none is. Any INT8 .tflite file becomes C with --c, an
+    .onnx file of edgeq's a page with --web.
     """
-    from edgeq.export import run, tflite_to_c
+    from edgeq.export import onnx_to_web, run, tflite_to_c
 
-    if Path(model).suffix == ".tflite" and Path(model).is_file():
-        others = {"--onnx": onnx, "--calib": calib, "--classes": classes, "--budget": budget, "--compact": compact}
-        unsuited = [name for name, given in others.items() if given] + (["--lowering"] if lowering != "block" else [])
-        if unsuited or not c:
-            mend = f"leave out {', '.join(unsuited)}" if unsuited else "add --c, or give its bundle instead"
-            raise InputError(f"{model}: a single .tflite file can only become C: {mend}")
-        present(tflite_to_c.export(model, output, board).to_json(), "exported", as_json)
+    suffix = Path(model).suffix if Path(model).is_file() else ""
+    if suffix in (".onnx", ".tflite"):
+        others: dict[str, object] = {"--calib": calib, "--classes": classes, "--budget": budget, "--compact": compact}
+        others |= {"--lowering": lowering != "block"}
+        if suffix == ".tflite":
+            others = {"--onnx": onnx, "--web": web, "--web-runtime": web_runtime} | others
+            _check_alone(model, "C", "--c", c, others)
+            present(tflite_to_c.export(model, output, board).to_json(), "exported", as_json)
+        else:
+            others = {"--tflite": tflite, "--int8": int8, "--c": c, "--board": board} | others
+            _check_alone(model, "a page", "--web", web, others)
+            present(onnx_to_web.export(model, output, web_runtime).to_json(), "exported", as_json)
         return
     formats = tuple(name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted) or run.FORMATS
     result = run.export(
@@ -91,6 +98,14 @@ def export_command(
         web_runtime_folder=web_runtime,
     )
     present(result.to_json(), "exported", as_json)
+
+
+def _check_alone(model: str, kind: str, option: str, given: bool, others: Mapping[str, object]) -> None:
+    """Raises InputError where more, or less, is asked of a file without a bundle than the one thing it can become."""
+    unsuited = [name for name, value in others.items() if value]
+    if unsuited or not given:
+        mend = f"leave out {', '.join(unsuited)}" if unsuited else f"add {option}, or give its bundle instead"
+        raise InputError(f"{model}: a single {Path(model).suffix} file can only become {kind}: {mend}")
 
 
 @click.command("verify", short_help="Compare exported files with the network as trained.")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgeq import atomic, verify
+from edgeq import verify
 from edgeq.cortexm import emit, host, project, targets
 from edgeq.cortexm.project import Project
-from edgeq.errors import CheckFailed, InputError
+from edgeq.errors import CheckFailed
+from edgeq.export import alone
 from edgeq.export.run import endpoint
 from edgeq.graph import from_tflite, reference
 from edgeq.graph.ir import Graph
@@ -23,40 +21,7 @@ INPUTS = 16
 """Seeded random inputs on which the compiled C has to give the reference's codes."""
 
 
-@dataclass(frozen=True, eq=False)
-class ExportedC:
-    """What was written: files by name in a folder, of what graph, how it was verified, what else is to be known."""
-
-    folder: Path
-    files: dict[str, bytes]
-    graph: Graph
-    report: verify.Report
-    notes: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The contract's keys; there is no bundle."""
-        return {
-            "bundle": None,
-            "files": [
-                {
-                    "path": str(self.folder / name),
-                    "format": "c-int8",
-                    "bytes": len(content),
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                }
-                for name, content in self.files.items()
-            ],
-            "input": endpoint(self.graph.tensors[self.graph.input]),
-            "output": endpoint(self.graph.tensors[self.graph.output]),
-            "ops": dict(Counter(op.kind for op in self.graph.ops)),
-            "verify": self.report.to_json(),
-            "firmware": None,
-            "lowering": {},
-            "notes": list(self.notes),
-        }
-
-
-def export(path: str | Path, output: str | Path | None = None, board: str | None = None) -> ExportedC:
+def export(path: str | Path, output: str | Path | None = None, board: str | None = None) -> alone.Exported:
     """Write the C of an INT8 .tflite file to a folder, once it is compiled here and gives the file's codes.
 
     output: by default build/<the file's name>. board: a target whose memory it has to fit.
@@ -69,23 +34,15 @@ def export(path: str | Path, output: str | Path | None = None, board: str | None
     graph = from_tflite.read(path)
     network = emit.emit(graph, path.stem, (), target)
     made = Project({name: text.encode() for name, text in sorted(network.files.items())}, network, None, ())
-    _check_place(destination, made)
+    alone.check_place(destination, made.files)
     notes = ("C of the network alone: the file says nothing of a front end or of labels", *project.told(made, target))
     report = _verified(path.stem, graph, network)
     if not report.passed:
         raise CheckFailed(f"{path}: {report.failure}; nothing was written to {destination}")
-    with atomic.folder(destination) as beside:
-        for name, content in made.files.items():
-            (beside / name).write_bytes(content)
-    return ExportedC(destination, made.files, graph, report, notes)
-
-
-def _check_place(folder: Path, made: Project) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, expected a folder to write C to; choose another with -o")
-    others = sorted({entry.name for entry in folder.iterdir()} - set(made.files)) if folder.exists() else []
-    if others:
-        raise InputError(f"{folder}: holds other files ({others[0]}): choose an empty or a new folder with -o")
+    alone.write(destination, made.files)
+    ends = endpoint(graph.tensors[graph.input]), endpoint(graph.tensors[graph.output])
+    ops = Counter(op.kind for op in graph.ops)
+    return alone.Exported(destination, "c-int8", made.files, *ends, ops, report, notes)
 
 
 def _verified(name: str, graph: Graph, network: emit.Sources) -> verify.Report:
