@@ -245,7 +245,7 @@ def test_a_client_that_stalls_is_dropped_and_counted_while_the_others_hear_all(m
             for watcher in watchers:
                 assert watcher.next("window")[1]["seconds"] == heard.seconds
         assert sent < 5000
-        assert pages.losses()[0].startswith("the page: 1 stalled and were dropped")
+        assert pages.losses()[0].startswith("the page: browsers stalled and dropped: 1;")
 
 
 def test_nothing_is_said_of_losses_where_there_were_none(pages):
@@ -362,6 +362,21 @@ def test_the_queue_of_who_takes_nothing_is_bounded():
             assert len(receiver.waiting) <= 10
         assert broadcast.skipped >= 900
         assert broadcast.take(receiver, 0).startswith(b"hello 995 996 997 998 999")
+
+
+def test_who_joins_before_there_is_anything_waits_for_it():
+    broadcast, taken = Broadcast(), []
+    with broadcast.joined() as receiver:
+        assert broadcast.take(receiver, 0) == b""
+        waiting = threading.Thread(target=lambda: taken.append(broadcast.take(receiver, PATIENCE)))
+        waiting.start()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+        broadcast.greet(b"hello")
+        waiting.join()
+        assert taken == [b"hello"]
+        broadcast.close(b"bye", 0)
+        assert broadcast.take(receiver, PATIENCE) == b"bye" and broadcast.take(receiver, PATIENCE) is None
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,9 @@ class Broadcast:
     def take(self, receiver: Receiver, patience_seconds: float) -> bytes | None:
         """What waits for somebody, as soon as it does: b"" where nothing came, None where nothing will."""
         with self._change:
-            self._change.wait_for(lambda: self._closed or receiver.behind or receiver.waiting, patience_seconds)
+            self._change.wait_for(
+                lambda: self._closed or receiver.waiting or (receiver.behind and self._greeting), patience_seconds
+            )
             if receiver.behind and self._greeting:
                 receiver.behind = False
                 receiver.waiting = deque([self._greeting, *self._lasting, *self._recent])

@@ -110,7 +110,9 @@ class Page:
         """Lines that say what browsers missed: those that stalled and were dropped, messages they were too slow for."""
         stalled, skipped = self._server.stalled, self._broadcast.skipped
         return (
-            [f"the page: {stalled} stalled and were dropped, {skipped} messages skipped"] if stalled + skipped else []
+            [f"the page: browsers stalled and dropped: {stalled}; messages skipped: {skipped}"]
+            if stalled + skipped
+            else []
         )
 
     def hear(self, frames: np.ndarray, state: State) -> None:
@@ -298,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         path = self.path.split("?")[0]
         if not self.server.answers_to(self.headers.get("Host", "")):
-            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this page answers to localhost and 127.0.0.1 only")
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this page answers to localhost; --host lets others see it")
         elif path != "/" and self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             self._refuse(HTTPStatus.FORBIDDEN, "this is for edgeq's own page")
         elif path == _STREAM:
