@@ -17,7 +17,6 @@ from edgeq.audio import decode
 from edgeq.audio.windows import windows
 from edgeq.batches import batch_size, batches
 from edgeq.bundle import Bundle
-from edgeq.corpora import esc50
 from edgeq.cortexm import host
 from edgeq.decision import ClipScores
 from edgeq.errors import InputError, naming
@@ -381,9 +380,10 @@ def stage_scores(opened: Bundle, ready: Mapping[str, Runtime], path: Path) -> di
 
 
 def _clips(folder: Path) -> Sequence[tuple[Path, str | None]]:
-    """Recordings of a folder with their labels: by its table where it has one, else by the folder they lie in."""
-    if folder.is_dir() and esc50.metadata_file(folder) is not None:
-        return [(clip.path, clip.label) for clip in corpora.open(folder, esc50.LAYOUT.name).clips]
+    """Recordings of a folder with their labels: as the corpus says that it holds, else by the folder they lie in."""
+    if folder.is_dir() and corpora.recognised(folder):
+        clips = corpora.open(folder).clips
+        return [(clip.path, clip.label if len(clip.labels) == 1 else None) for clip in clips]
     return [(path, path.parent.name if path.parent != folder else None) for path in decode.recordings(folder)]
 
 

@@ -14,7 +14,7 @@ from conftest import data_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq import corpora
+from edgeq import corpora, verify
 from edgeq.corpora import fsdd, gtzan, ravdess
 from edgeq.errors import InputError
 
@@ -312,3 +312,12 @@ def test_a_table_of_ones_own_is_read_strictly(tmp_path: Path, header: str, line:
     folder = copies.labelled(tmp_path, header, (line, "b/c.wav,rain"))
     with pytest.raises(InputError, match=message):
         corpora.open(folder)
+
+
+def test_verify_takes_labels_from_the_corpus(tmp_path: Path) -> None:
+    digits = verify._clips(copies.fsdd(tmp_path / "digits"))
+    assert Counter(label for _, label in digits) == {"0": 6, "7": 6}
+    assert [label for _, label in verify._clips(copies.audioset(tmp_path / "audioset"))] == [None, "Dog", None, "Rain"]
+    copies.noise(tmp_path / "plain" / "dog" / "a.wav")
+    copies.noise(tmp_path / "plain" / "b.wav")
+    assert [label for _, label in verify._clips(tmp_path / "plain")] == [None, "dog"]

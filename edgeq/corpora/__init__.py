@@ -20,7 +20,7 @@ from edgeq.corpora.corpus import Clip, Corpus, Fault
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
-__all__ = ["LAYOUTS", "Clip", "Corpus", "Fault", "Layout", "layout", "open"]
+__all__ = ["LAYOUTS", "Clip", "Corpus", "Fault", "Layout", "layout", "open", "recognised"]
 
 LAYOUTS = (
     audioset.LAYOUT,
@@ -69,8 +69,7 @@ def layout(folder: Path | str, name: str | None = None) -> Layout:
         if chosen is None:
             raise InputError(f"corpus {name}: expected one of {', '.join(one.name for one in LAYOUTS)}")
         return chosen
-    *named, last = LAYOUTS
-    holds = [one for one in named if one.recognises(folder)]
+    holds, last = recognised(folder), LAYOUTS[-1]
     if len(holds) > 1:
         told = " and ".join(f"{one.name} ({one.holds})" for one in holds)
         raise InputError(f"{folder}: holds {told}; expected one of them: give each corpus a folder of its own")
@@ -78,3 +77,8 @@ def layout(folder: Path | str, name: str | None = None) -> Layout:
         looked = "; ".join(f"{one.name}: {one.holds}" for one in LAYOUTS)
         raise InputError(f"{folder}: holds no corpus in a known layout. Looked for {looked}")
     return holds[0] if holds else last
+
+
+def recognised(folder: Path) -> tuple[Layout, ...]:
+    """Those of LAYOUTS that a folder holds; one folder a class, which many folders look like, is not told."""
+    return tuple(one for one in LAYOUTS[:-1] if one.recognises(folder))
