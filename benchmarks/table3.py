@@ -127,6 +127,7 @@ def _measured(file: File, base: File, seconds: float) -> dict[str, Any]:
         for one in (file, base)
     ]
     job = {"models": asked, "threads": 1, "batch": 1, "seconds": seconds, "runs": None, "affinity": None, "seed": 0}
+    job |= {"precision": None, "cuda_graphs": False}
     found = local.run({**job, "energy": None})
     first, second = found["models"]
     per_turn = first["per_turn"], second["per_turn"]

@@ -25,7 +25,7 @@ from edgeq.graph.quantize import observe, quantize
 
 ZOO = Path(__file__).resolve().parent.parent / "models"
 KEYS = {
-    "model", "target", "runtime", "stage", "kind", "latency_ms", "batch", "instructions", "cycles", "macs",
+    "model", "target", "runtime", "stage", "kind", "latency_ms", "batch", "precision", "instructions", "cycles", "macs",
     "cycles_per_mac", "energy_mj", "flash_bytes", "ram_bytes", "layers", "machine", "warnings", "figures",
 }  # fmt: skip
 
@@ -195,13 +195,19 @@ def test_a_bundle_is_taken_by_its_int8_file_and_its_front_end_stands_apart() -> 
     assert less is not None and less.instructions < 0.6 * front.instructions
 
 
-def test_a_front_end_without_c_leaves_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = replace(zoo.find("esc10-qdcase22").frontend, n_fft=1792)  # which has a factor 7
+def test_a_front_end_without_c_leaves_the_network_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(zoo.find("esc10-qdcase22").frontend, n_fft=1792)
     quantization = Quantization(np.array([0.1], np.float32), np.array([0]), 0)
-    assert frontend.measure(spec, quantization, "net", targets.find("stm32u575")) is None
-    monkeypatch.setattr(frontend, "measure", lambda *given: None)
+    with pytest.raises(InputError, match="7") as refused:
+        frontend.measure(spec, quantization, "net", targets.find("stm32u575"))
+
+    def without(*given: Any) -> None:
+        raise refused.value
+
+    monkeypatch.setattr(frontend, "measure", without)
     (report,) = run.bench("esc10-qdcase22", "stm32u575").results
     assert report.frontend is None and "frontend" not in report.to_json()
+    assert report.warnings == (f"without the front end, which has no C: {refused.value}",)
 
 
 def test_a_front_end_has_to_fit_beside_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import soundfile
 import edgeq
 from edgeq import cli, corpora, zoo
 from edgeq.bench import carbon, computer, local, run, subject
-from edgeq.bench.computer import Contender, Settings
+from edgeq.bench.computer import Contender, Form, Settings
 from edgeq.bench.energy import Reading
 from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import cost, from_tflite
@@ -137,19 +137,66 @@ def reply(**changes: Any) -> dict[str, Any]:
     said = {
         "runtime": "onnxruntime", "stage": "onnx", "version": "1", "input_shape": [4, 64, 50], "classes": 10,
         "int8": False, "load_ms": 1.0, "memory_bytes": None, "nanoseconds": [2_000_000] * 100, "per_turn": 1,
-        "warm_up": 5, "frontend_nanoseconds": None, "window_hop_seconds": None, "energy": None, **changes,
+        "warm_up": 5, "frontend_nanoseconds": None, "window_hop_seconds": None, "energy": None, "parity": None,
+        **changes,
     }  # fmt: skip
     return {"models": [said], "machine": {"cores": 4}, "conditions": {"before": calm, "after": calm}}
 
 
-def measured(settings: Settings = Settings(), **changes: Any) -> run.Result:  # noqa: B008, frozen
+def measured(form: Form = Form(), settings: Settings = Settings(), **changes: Any) -> run.Result:  # noqa: B008, frozen
     one = Contender(subject.open("esc10-qnano"))
-    (result,) = computer.measure([one], "cpu", lambda job, told: reply(**changes), settings, lambda *told: None)
+    start = lambda job, told: reply(**changes)  # noqa: E731
+    (result,) = computer.measure([one], form, "cpu", start, settings, lambda *told: None)
     return result
 
 
 def reading(joules: float | None, measured: bool = True) -> dict[str, Any]:
     return vars(Reading(joules, 0.001, "a meter", measured))
+
+
+def test_a_gpu_s_result_says_its_precision_its_parity_and_what_was_timed() -> None:
+    parity = {"top1_agreement": 1.0, "max_abs_error": 2e-4, "windows": 8}
+    form, settings = Form("onnx", "onnxruntime-cuda", "float16", 64), Settings(cuda_graphs=True)
+    one = measured(form, settings, runtime="onnxruntime-cuda", parity=parity).to_json()
+    jsonschema.validate(one, SCHEMA)
+    assert (one["precision"], one["batch"], one["cuda_graphs"]) == ("float16", 64, True)
+    assert one["parity"] == {**parity, "kind": "measured"} and "both copies in it" in one["timed"]
+    assert one["windows_per_second"] == pytest.approx(32_000) and not one["warnings"]
+    plain = measured(Form(batch=64), runtime="litert", stage="tflite-int8")
+    assert plain.precision == "int8" and plain.timed is None and plain.to_json().get("cuda_graphs") is None
+    assert "litert works on 1 of a batch's 64 windows at a time" in plain.warnings[0]
+    assert measured(Form(batch=64)).warnings == (), "as small as that onnxruntime takes all"
+    large = measured(Form(batch=64), input_shape=[1, 64, 1001]).warnings
+    assert "works on 4 of a batch's 64" in large[0]
+
+
+def test_batches_and_precisions_are_each_run(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "esc10-qnano", "--target", "cpu", "--batch", "1,4", "--precision", "float32,float16"
+    code, out, _ = edgeq_bench(capsys, *arguments, "--runs", 3, "--seconds", 0.1, "--json")
+    results = json.loads(out)
+    jsonschema.validate(results, SCHEMA)
+    found = [(one["precision"], one["batch"], "parity" in one) for one in results]
+    assert code == 0 and found == [
+        ("float32", 1, False), ("float32", 4, False), ("float16", 1, True), ("float16", 4, True),
+    ]  # fmt: skip
+    assert all(one["windows_per_second"] == 1e3 * one["batch"] / one["latency_ms"]["p50"] for one in results)
+
+
+def test_accuracy_is_that_of_the_precision(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def spied(*given: Any, **named: Any) -> Any:
+        opened.append((*given[1:], named["precision"]))
+        return run_open(*given, **named)
+
+    run_open = run.runtimes.open
+    monkeypatch.setattr(local, "run", lambda job, on_progress: reply())
+    monkeypatch.setattr(run.runtimes, "open", spied)
+    both = replace(BRIEF, precisions=(None, "float16"), batches=(1, 8))
+    found = run.bench("esc10-qnano", "cpu", both, data=recordings).results
+    assert sorted(opened) == [("onnx", "onnxruntime", "float16"), ("onnx", "onnxruntime", "float32")]
+    losses = {(one.precision, one.accuracy["log_loss"]) for one in found if one.accuracy}
+    assert len(found) == 4 and len(losses) == 2, "as many as there are precisions"
 
 
 def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None:
@@ -159,7 +206,7 @@ def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None
     assert found is not None and found.kind == "estimated"
     silent = measured(energy=reading(None))
     assert silent.energy_mj is None and silent.warnings == ("energy: a meter",)
-    stated = measured(Settings(watts=3, batch=2), energy=reading(None)).energy_mj
+    stated = measured(Form(batch=2), Settings(watts=3), energy=reading(None)).energy_mj
     assert stated is not None and (stated.value, stated.kind) == (pytest.approx(3.0), "estimated"), "3 W for 1 ms"
     assert measured().energy_mj is None and measured().real_time_factor is None and measured().frontend is None
 
@@ -191,6 +238,14 @@ def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
         (("nothing-like-it", "--target", "cpu"), "The zoo has:"),
         (("cnn14", "--target", "cpu"), "an architecture, which has no weights"),
         (("esc10-qnano", "--target", "ssh://"), "ssh://"),
+        (("esc10-qnano", "--target", "cpu", "--batch", "1,many"), "expected windows a call, as in 1,8,64"),
+        (("esc10-qnano", "--target", "cpu", "--batch", "0"), "expected windows a call, as in 1,8,64"),
+        (
+            ("esc10-qnano", "--target", "cpu", "--precision", "float8"),
+            "float8: onnxruntime computes onnx in float32 or",
+        ),
+        (("esc10-qnano", "--target", "cpu", "--stage", "tflite-int8", "--precision", "float16"), "is INT8 throughout"),
+        (("esc10-qnano", "--target", "cpu", "--cuda-graphs"), "onnxruntime records none"),
     ],
 )
 def test_refusals_are_one_line(arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +254,7 @@ def test_refusals_are_one_line(arguments: tuple[str, ...], told: str, capsys: py
 
 
 def test_a_folder_without_clips_and_a_file_without_labels_are_refused(recordings: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found 0 class folders"):
+    with pytest.raises(InputError, match="holds no corpus"):
         run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path)
     file = next((ZOO / "esc10-qnano").glob("*.int8.tflite"))
     with pytest.raises(InputError, match="--data needs its bundle's folder"):

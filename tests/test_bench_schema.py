@@ -12,7 +12,7 @@ import pytest
 
 import edgeq
 from edgeq.bench import result as results
-from edgeq.bench.result import Band, Comparison, Figure, FrontEnd, Layer, Percentiles, Result, Value
+from edgeq.bench.result import Band, Comparison, Figure, FrontEnd, Layer, Parity, Percentiles, Result, Value
 
 SCHEMA = json.loads((Path(edgeq.__file__).parent / "bench" / "schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -20,6 +20,8 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 COUNTED = Figure("counted", "the file")
 MEASURED = Result(
     "net", "cpu", "onnxruntime", "onnx", "measured", Percentiles(1.0, 2.0, 3.0, 1.2, 100), macs=10, threads=1,
+    batch=8, precision="float16", cuda_graphs=True, timed="there and back", parity=Parity(1.0, 1e-4, 8),
+    windows_per_second=8000.0,
     real_time_factor=7.0, load_ms=Value(3.0), memory_bytes=Value(1e6), energy_mj=Value(2.0, "estimated", "5 W stated"),
     co2_g=Value(1e-4, "estimated", "a table"), file_bytes=100, layers=(Layer("conv_1", "CONV_2D", 10),),
     accuracy={
@@ -30,10 +32,12 @@ MEASURED = Result(
     frontend=FrontEnd(Percentiles(0.1, 0.1, 0.1, 0.1, 5)),
     comparison=Comparison("other", 0.5, 0.4, 0.6, 30, "order statistics", "measured"),
     machine={"processor": "one"}, warnings=("20 runs",),
-    figures={"macs": COUNTED, "layers": COUNTED, "file_bytes": COUNTED, "real_time_factor": Figure("measured")},
+    figures={"macs": COUNTED, "layers": COUNTED, "file_bytes": COUNTED, "real_time_factor": Figure("measured"),
+             "windows_per_second": Figure("measured")},
 )  # fmt: skip
 SIMULATED = Result(
-    "net", "board", "c", "c-int8", "simulated", Band(1.0, 2.0, "simulated", "a table"), instructions=9, cycles=10,
+    "net", "board", "c", "c-int8", "simulated", Band(1.0, 2.0, "simulated", "a table"), precision="int8",
+    instructions=9, cycles=10,
     energy_mj=Band(0.1, 0.2, "estimated", "a table"), flash_bytes=1, ram_bytes=2,
     machine={"part": "chip"},
     figures={name: Figure("simulated", "a core") for name in ("instructions", "cycles", "flash_bytes", "ram_bytes")},
@@ -67,6 +71,7 @@ def nested(value: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
         "kind", "latency_ms.kind", "load_ms.kind", "memory_bytes.kind", "energy_mj.kind", "energy_mj.source",
         "co2_g.source", "comparison.kind", "frontend.latency_ms.kind", "accuracy.kind", "figures.macs",
         "figures.macs.source", "figures.layers", "figures.file_bytes", "figures.real_time_factor", "machine", "figures",
+        "precision", "parity.kind", "parity.max_abs_error", "figures.windows_per_second",
     ],
 )  # fmt: skip
 def test_a_figure_without_its_kind_or_source_is_refused(path: str) -> None:
@@ -81,6 +86,7 @@ def test_a_figure_without_its_kind_or_source_is_refused(path: str) -> None:
     [
         ("kind", "guessed"), ("latency_ms.kind", "estimated"), ("load_ms.value", "3"), ("energy_mj.source", ""),
         ("macs", -1), ("threads", 0), ("accuracy.accuracy.mean", 90), ("extra", 1),
+        ("precision", "float8"), ("cuda_graphs", False), ("parity.top1_agreement", 2), ("windows_per_second", 0),
     ],
 )  # fmt: skip
 def test_other_values_are_refused(path: str, other: object) -> None:

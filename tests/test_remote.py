@@ -169,7 +169,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def job(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
     asked = [{"path": MODEL, "stage": None, "runtime": None, "inputs": None, **model} for model in models or ({},)]
-    values = {"threads": 1, "batch": 1, "seconds": 0.1, "runs": 3, "affinity": None, "seed": 0, "energy": None}
+    values = {
+        "precision": None,
+        "cuda_graphs": False,
+        "threads": 1,
+        "batch": 1,
+        "seconds": 0.1,
+        "runs": 3,
+        "affinity": None,
+        "seed": 0,
+        "energy": None,
+    }
     return {"models": asked, **values, **changes}
 
 

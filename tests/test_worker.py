@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeq import goldens, zoo
-from edgeq.bench import local, worker
+from edgeq.bench import inputs, local, timing
 from edgeq.errors import CheckFailed, InputError
 
 ZOO = Path(__file__).resolve().parent.parent / "models"
@@ -22,7 +22,17 @@ MODEL = ZOO / "esc10-qtiny"
 
 def job(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
     asked = [{"path": str(MODEL), "stage": None, "runtime": None, "inputs": None, **model} for model in models or ({},)]
-    plain = {"threads": 1, "batch": 1, "seconds": 0.1, "runs": 12, "affinity": None, "seed": 0, "energy": None}
+    plain = {
+        "precision": None,
+        "cuda_graphs": False,
+        "threads": 1,
+        "batch": 1,
+        "seconds": 0.1,
+        "runs": 12,
+        "affinity": None,
+        "seed": 0,
+        "energy": None,
+    }
     return {"models": asked, **plain, **changes}
 
 
@@ -55,9 +65,9 @@ def test_the_order_of_turns_is_a_b_b_a(monkeypatch: pytest.MonkeyPatch) -> None:
             order.append(self.name)
             return 1
 
-    worker._time([Timed("a"), Timed("b")], (3, 2), job(runs=6), lambda line: None)  # type: ignore[list-item]
+    timing.take_turns([Timed("a"), Timed("b")], (3, 2), job(runs=6), lambda line: None)  # type: ignore[list-item]
     assert "".join(order) == "aaabb" + "bbaaa" + "aaabb"
-    assert [worker._per_turn(usual) for usual in (1e5, 1e6, 2e8)] == [20, 5, 1], "about as long a turn each"
+    assert [timing.per_turn(usual) for usual in (1e5, 1e6, 2e8)] == [20, 5, 1], "about as long a turn each"
 
 
 def test_runs_are_so_many_and_inputs_may_be_real(tmp_path: Path) -> None:
@@ -74,15 +84,26 @@ def test_batches_go_through_all_inputs_in_turn(tmp_path: Path) -> None:
 
     windows = np.arange(4 * 6, dtype=np.float32).reshape(4, 1, 2, 3)
     np.save(tmp_path / "windows.npy", windows)
-    batches = worker._inputs(str(tmp_path / "windows.npy"), Ready(), None, job(batch=3))  # type: ignore[arg-type]
+    loaded = inputs.windows(str(tmp_path / "windows.npy"), Ready(), None, 0)  # type: ignore[arg-type]
+    batches = inputs.batches(loaded, job(batch=3))
     assert [[int(one[0, 0, 0]) // 6 for one in batch] for batch in batches] == [
         [0, 1, 2],
         [1, 2, 3],
         [2, 3, 0],
         [3, 0, 1],
     ]
-    noise = [worker._inputs(None, Ready(), None, job(seed=seed))[0] for seed in (0, 0, 1)]  # type: ignore[arg-type]
+    noise = [inputs.windows(None, Ready(), None, seed) for seed in (0, 0, 1)]  # type: ignore[arg-type]
     assert np.array_equal(noise[0], noise[1]) and not np.array_equal(noise[0], noise[2])
+
+
+def test_another_precision_says_how_far_it_is_from_float32() -> None:
+    result = local.run(job({"stage": "onnx"}, {"stage": "onnx", "runtime": "torch"}, precision="float16", runs=3))
+    for one, runtime in zip(result["models"], ("onnxruntime", "torch"), strict=True):
+        said = one["parity"]
+        assert (one["runtime"], said["windows"]) == (runtime, 8)
+        assert said["top1_agreement"] in np.arange(9) / 8 and 1e-6 < said["max_abs_error"] < 1e-2
+    (plain,) = local.run(job(precision="float32", runs=3))["models"]
+    assert plain["parity"] is None
 
 
 def test_memory_grows_by_what_a_model_takes() -> None:
@@ -91,13 +112,13 @@ def test_memory_grows_by_what_a_model_takes() -> None:
     In a new process, as the worker is one: what tests before this one have freed would be given out again too.
     """
     program = (
-        "import numpy as np; from edgeq.bench import worker\n"
+        "import numpy as np; from edgeq.bench import opening\n"
         "def takes(megabytes):\n"
-        "    before = worker._memory(reset=True)\n"
+        "    before = opening.peak_memory(reset=True)\n"
         "    np.ones(megabytes << 17)\n"
-        "    return {'bytes': worker._memory() - before}\n"
+        "    return {'bytes': opening.peak_memory() - before}\n"
         "for megabytes in (64, 16):\n"
-        "    print(worker._in_a_child(lambda: takes(megabytes))['bytes'])"
+        "    print(opening.in_a_child(lambda: takes(megabytes))['bytes'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     for megabytes, found in zip((64, 16), map(int, done.stdout.split()), strict=True):
@@ -107,10 +128,10 @@ def test_memory_grows_by_what_a_model_takes() -> None:
 def test_what_a_runtime_imports_is_no_part_of_loading() -> None:
     asked = {"path": str(MODEL), "stage": "tflite", "runtime": "litert", "inputs": None}
     program = (
-        "import sys; import numpy as np; from edgeq.bench import worker\n"
+        "import sys; import numpy as np; from edgeq.bench import opening\n"
         f"given = {asked!r}, {job()!r}\n"
-        "worker._import_packages(*given); before = set(sys.modules); print('litert' in str(before))\n"
-        "_, ready = worker._open(*given); ready.predict(np.zeros((1, *ready.input_shape), np.float32))\n"
+        "opening.import_packages(*given); before = set(sys.modules); print('litert' in str(before))\n"
+        "_, ready = opening.open_model(*given); ready.predict(np.zeros((1, *ready.input_shape), np.float32))\n"
         "print(*set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -153,9 +174,9 @@ def test_a_worker_that_dies_is_a_failed_check_with_its_last_words(tmp_path: Path
 
 def test_stdout_is_the_protocol_alone_and_torch_stays_out() -> None:
     program = (
-        "import os, sys; from edgeq.bench import worker; opened = worker._open\n"
+        "import os, sys; from edgeq.bench import timing, worker; opened = timing.open_model\n"
         "def chatty(*given):\n    os.system('echo native'); print('python'); return opened(*given)\n"
-        "worker._open = chatty; worker.main()\n"
+        "timing.open_model = chatty; worker.main()\n"
         "heavy = {'torch', 'click', 'rich', 'onnx', 'scipy', 'soundfile'}\n"
         "print('heavy:', *heavy & set(sys.modules), file=sys.stderr)"
     )

@@ -11,7 +11,6 @@ from edgeq.bench.result import Band, FrontEnd
 from edgeq.cortexm import build, frontend
 from edgeq.cortexm.simulate import Call, Count, Machine, board_cycles
 from edgeq.cortexm.targets import Target
-from edgeq.errors import InputError
 from edgeq.graph.ir import Quantization
 
 _BLOCK = 512
@@ -20,16 +19,13 @@ _BLOCK = 512
 _LOUDNESS = 4000
 
 
-def measure(spec: FrontendSpec, quantization: Quantization, name: str, target: Target) -> FrontEnd | None:
+def measure(spec: FrontendSpec, quantization: Quantization, name: str, target: Target) -> FrontEnd:
     """What a front end costs from one window to the next: taking the samples between, and giving the window's codes.
 
-    quantization: of the model's input. The sound is noise, the same every time. None where the front end has no C.
-    Raises InputError where the extra is not installed; CheckFailed where the front end does not fit.
+    quantization: of the model's input. The sound is noise, the same every time.
+    Raises InputError where the front end has no C, or the extra is not installed; CheckFailed where it does not fit.
     """
-    try:
-        sources = frontend.emit(spec, quantization, name)
-    except InputError:
-        return None
+    sources = frontend.emit(spec, quantization, name)
     codes = math.prod(spec.input_shape)
     buffers = f"#include <stdint.h>\nint8_t bench_codes[{codes}];\nint16_t bench_samples[{_BLOCK}];\n"
     begin = f"{sources.prefix}_frontend"

@@ -52,6 +52,7 @@ def measure(graph: Graph, name: str, target: Target) -> Result:
         runtime="c",
         stage="c-int8",
         kind=target.cycles.kind,
+        precision="int8",
         latency_ms=Band(latency.low, latency.high, target.cycles.kind, target.sources["cycles"]),
         macs=macs,
         instructions=run.count.instructions,

@@ -54,7 +54,7 @@ _ADDRESS = re.compile(
 _PACKAGE = Path(__file__).resolve().parent.parent
 _CHUNK = 1 << 20
 _SOURCE = "source.zip"
-_MODULES = sorted({"numpy", "safetensors", *(module.partition(".")[0] for _, module in PACKAGES.values())})
+_MODULES = sorted({"numpy", "onnx", "safetensors", *(module.partition(".")[0] for _, module in PACKAGES.values())})
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str,
     """
     there = address(host)
     with _connected(there) as (process, modules):
-        chosen = [_choose(there, asked, modules) for asked in job["models"]]
+        chosen = [_choose(there, asked, job["precision"], modules) for asked in job["models"]]
         files: dict[str, Path | bytes] = {}
         models = []
         for index, (asked, choice) in enumerate(zip(job["models"], chosen, strict=True)):
@@ -124,7 +124,7 @@ def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str,
             inputs = None if asked["inputs"] is None else f"inputs-{index}.npy"
             files |= more if inputs is None else {**more, inputs: Path(asked["inputs"])}
             models.append({"path": path, "stage": choice.asked_stage, "runtime": choice.runtime, "inputs": inputs})
-        code = source(torch="torch" in [choice.stage for choice in chosen])
+        code = source(torch=any(choice.runtime.startswith("torch") for choice in chosen))
         task = {"run": ["-m", "edgeq.bench.worker"], "stdin": json.dumps({**job, "models": models}) + "\n"}
         _send(there, process, task, {_SOURCE: code, **files})
         result = _listen(there, process, on_progress)
@@ -193,7 +193,7 @@ class _Choice:
         return folder, {f"{folder}/{name}": self.path / name for name in (MANIFEST, *opened.files)}
 
 
-def _choose(there: Address, asked: Mapping[str, Any], modules: Mapping[str, bool]) -> _Choice:
+def _choose(there: Address, asked: Mapping[str, Any], precision: str | None, modules: Mapping[str, bool]) -> _Choice:
     """Raises InputError where no runtime there takes the model."""
     path, stage, runtime = Path(asked["path"]), asked["stage"], asked["runtime"]
     runtimes.form(path, stage, runtime)  # what makes no sense anywhere
@@ -208,7 +208,11 @@ def _choose(there: Address, asked: Mapping[str, Any], modules: Mapping[str, bool
         except InputError:
             continue
         package, module = PACKAGES[name]
-        needed = {package: module.partition(".")[0], **({"safetensors": "safetensors"} if found == "torch" else {})}
+        needed = {package: module.partition(".")[0]}
+        if found == "torch":
+            needed["safetensors"] = "safetensors"
+        elif name.startswith("torch") or (name.startswith("onnxruntime") and precision == "float16"):
+            needed["onnx"] = "onnx"  # which reads the file
         absent = tuple(distribution for distribution, module in needed.items() if not modules[module])
         if absent:
             lacking.append(absent)

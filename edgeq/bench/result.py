@@ -90,11 +90,27 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How far answers in one precision are from the same stage's and runtime's in float32, on the same windows.
+
+    top1_agreement: fraction of windows whose largest probability is the same class's. max_abs_error: of probabilities.
+    """
+
+    top1_agreement: float
+    max_abs_error: float
+    windows: int
+    kind: str = MEASURED
+
+
+@dataclass(frozen=True)
 class Result:
     """One model on one target; None where a figure does not apply, and then it is not in the JSON.
 
     kind: how latency was found. latency_ms: of one call with a batch of windows (1 unless said otherwise), without
-    the front end; to a GPU and back, from the computer's memory. real_time_factor: seconds from one window to the
+    the front end. timed: what of a call is in that where it is not plain: on a GPU the windows start in the computer's
+    memory and the probabilities end there. precision: what weights and activations are computed in. parity: how far
+    that is from float32, where it is another one of float. cuda_graphs: whether calls were replays of recorded ones.
+    windows_per_second: the batch over the median call. real_time_factor: seconds from one window to the
     next over the seconds that front end and network take for one (the median, or the worse end of a band); above 1 it
     keeps up with a microphone. load_ms: from the file to ready to run, in a process that has the runtime's package
     loaded. memory_bytes: peak resident memory of that process up to the end of its first call, less what it had
@@ -113,6 +129,11 @@ class Result:
     macs: int | None = None
     threads: int | None = None
     batch: int = 1
+    precision: str | None = None
+    cuda_graphs: bool | None = None
+    timed: str | None = None
+    parity: Parity | None = None
+    windows_per_second: float | None = None
     real_time_factor: float | None = None
     load_ms: Value | None = None
     memory_bytes: Value | None = None

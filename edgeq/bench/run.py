@@ -19,7 +19,7 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.windows import windows
 from edgeq.bench import accuracy, carbon, compare, computer, frontend, local, microcontroller, remote, subject
 from edgeq.bench.carbon import Intensity
-from edgeq.bench.computer import Contender, Settings, Start
+from edgeq.bench.computer import Contender, Form, Settings, Start
 from edgeq.bench.local import OnProgress
 from edgeq.bench.result import ESTIMATED, Band, Figure, Result, Value
 from edgeq.bench.subject import Subject
@@ -171,9 +171,10 @@ def _attempts(
         if place.board is not None:
             yield partial(_on_board, pair, place.board)
         else:
+            contenders = [Contender(each, inputs.get(each.path)) for each in pair]
             for stage, runtime in _forms(settings.stages, place.runtimes):
-                contenders = [Contender(each, stage, runtime, inputs.get(each.path)) for each in pair]
-                yield partial(_on_computer, contenders, place, settings)
+                for precision, batch in itertools.product(settings.precisions, settings.batches):
+                    yield partial(_on_computer, contenders, Form(stage, runtime, precision, batch), place, settings)
 
 
 def _forms(stages: Sequence[str | None], names: Sequence[str | None]) -> list[tuple[str | None, str | None]]:
@@ -186,12 +187,11 @@ def _forms(stages: Sequence[str | None], names: Sequence[str | None]) -> list[tu
     return [form for form in every if form in fitting or form[0] not in fit_stages or form[1] not in fit_names]
 
 
-def _on_computer(contenders: Sequence[Contender], place: _Place, settings: Settings) -> list[Result]:
+def _on_computer(contenders: Sequence[Contender], form: Form, place: _Place, settings: Settings) -> list[Result]:
     assert place.start is not None
     names = " against ".join(one.subject.name for one in contenders)
-    form = [word for word in (contenders[0].runtime, contenders[0].stage) if word is not None]
-    with _shown(" ".join((f"{names} on {place.name}", *form))) as on_progress:
-        return computer.measure(contenders, place.name, place.start, settings, on_progress)
+    with _shown(f"{names} on {place.name} {form}".rstrip()) as on_progress:
+        return computer.measure(contenders, form, place.name, place.start, settings, on_progress)
 
 
 def _on_board(pair: Sequence[Subject], board: Target) -> list[Result]:
@@ -210,9 +210,10 @@ def _simulated(one: Subject, board: Target) -> Result:
     project.sizes(whole, board)  # or the front end does not fit beside the network
     quantization = graph.tensors[graph.input].quantization
     assert quantization is not None  # or there was no C of the network
-    front = frontend.measure(one.frontend, quantization, name, board)
-    if front is None:
-        return result
+    try:
+        front = frontend.measure(one.frontend, quantization, name, board)
+    except InputError as error:
+        return replace(result, warnings=(*result.warnings, f"without the front end, which has no C: {error}"))
     assert isinstance(front.latency_ms, Band) and isinstance(result.latency_ms, Band)  # both simulated
     slowest = front.latency_ms.high + result.latency_ms.high
     return replace(
@@ -228,7 +229,7 @@ def _once(results: Sequence[Result]) -> list[Result]:
     seen: set[tuple[str, ...]] = set()
     kept = []
     for result in results:
-        key = result.model, result.target, result.stage, result.runtime
+        key = (result.model, result.target, *_form(result), str(result.batch))
         if result.comparison is None and key in seen:
             continue
         seen.add(key)
@@ -237,35 +238,38 @@ def _once(results: Sequence[Result]) -> list[Result]:
 
 
 def _scored(results: Sequence[Result], subjects: Sequence[Subject], data: Path) -> list[Result]:
-    """With the accuracy of each stage in each runtime, all of a model's on the same recordings."""
-    found: dict[tuple[str, str, str], Any] = {}
-    names: dict[tuple[str, str, str], str] = {}
+    """With the accuracy of each stage in each runtime and precision, all of a model's on the same recordings."""
+    found: dict[tuple[str, ...], Any] = {}
+    names: dict[tuple[str, ...], str] = {}
     for one in subjects:
         assert one.bundle is not None  # see _labelled
-        forms = {_form(result) for result in results if result.model == one.name}
-        ready = {form: _ready(one.bundle, *form) for form in sorted(forms)}
-        scores = accuracy.measure(one.bundle, {" in ".join(form): runtime for form, runtime in ready.items()}, data)
-        found |= {(one.name, *form): scores[" in ".join(form)] for form in ready}
-        names |= {(one.name, *form): runtime.name for form, runtime in ready.items()}
+        forms = sorted({_form(result) for result in results if result.model == one.name})
+        ready = {" in ".join(form): _ready(one.bundle, *form) for form in forms}
+        scores = accuracy.measure(one.bundle, ready, data)
+        for form in forms:
+            found[one.name, *form] = scores[" in ".join(form)]
+            names[one.name, *form] = ready[" in ".join(form)].name
     scored = []
     for result in results:
-        score = found[(result.model, *_form(result))]
-        stage, _ = form = _form(result)
-        said = {**score.to_json(), "stage": stage, "runtime": names[(result.model, *form)]}
-        scored.append(replace(result, accuracy=said, warnings=(*result.warnings, *score.warnings)))
+        key = result.model, *_form(result)
+        said = {**found[key].to_json(), "stage": key[1], "runtime": names[key]}
+        scored.append(replace(result, accuracy=said, warnings=(*result.warnings, *found[key].warnings)))
     return scored
 
 
-def _ready(opened: Bundle, stage: str, runtime: str) -> Runtime:
+def _ready(opened: Bundle, stage: str, runtime: str, precision: str) -> Runtime:
     """A stage in the runtime that it was timed in, or where only another machine has that in the usual one."""
+    of_float = None if precision == "int8" else precision
     try:
-        return runtimes.open(opened, stage, runtime)
+        return runtimes.open(opened, stage, runtime, precision=of_float)
     except InputError:
         return runtimes.open(opened, stage)
 
 
-def _form(result: Result) -> tuple[str, str]:
-    return _EXACT if result.target in targets.listed() else (result.stage, result.runtime)
+def _form(result: Result) -> tuple[str, str, str]:
+    """Stage, runtime and precision, of a microcontroller those that its codes were held to."""
+    stage, runtime = _EXACT if result.target in targets.listed() else (result.stage, result.runtime)
+    return stage, runtime, str(result.precision)
 
 
 def _labelled(subjects: Sequence[Subject], data: Path) -> Sequence[Clip]:

@@ -25,7 +25,9 @@ from edgeq.errors import CheckFailed, InputError
 )
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled recordings: time on them, and score on all.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the runtime.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Windows a call.")
+@click.option("--batch", default="1", show_default=True, help="Windows a call, several with commas: 1,8,64.")
+@click.option("--precision", help="Of float stages, with commas: float32, tfloat32, float16, bfloat16.")
+@click.option("--cuda-graphs", is_flag=True, help="On a GPU: record a call, and time its replays.")
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="To time."
 )
@@ -33,7 +35,10 @@ from edgeq.errors import CheckFailed, InputError
 @click.option("--affinity", metavar="CPUS", help="Processors to run on, as in 0,1.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of synthetic inputs.")
 @click.option(
-    "--meter", default="auto", show_default=True, help="For energy: rapl, nvml, ppk2, codecarbon; none for none."
+    "--meter",
+    default="auto",
+    show_default=True,
+    help="For energy: rapl, nvml, codecarbon; ppk2:source=VOLTS where a PPK2 feeds this very computer; none for none.",
 )
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), help="What it draws, where no meter tells.")
 @click.option("--country", metavar="CC", help="Whose grid turns energy into CO2, as in GB.")
@@ -49,7 +54,9 @@ def bench_command(
     other: str | None,
     data: Path | None,
     threads: int,
-    batch: int,
+    batch: str,
+    precision: str | None,
+    cuda_graphs: bool,
     seconds: float,
     runs: int | None,
     affinity: str | None,
@@ -78,11 +85,13 @@ def bench_command(
     settings = Settings(
         stages=_names(stage),
         runtimes=_names(runtime),
+        precisions=_names(precision),
+        batches=_numbers("--batch", batch, "windows a call, as in 1,8,64", least=1),
+        cuda_graphs=cuda_graphs,
         threads=threads,
-        batch=batch,
         seconds=seconds,
         runs=runs,
-        affinity=_processors(affinity),
+        affinity=None if affinity is None else _numbers("--affinity", affinity, "numbers of processors, as in 0,1"),
         seed=seed,
         meter=None if meter == "none" else meter,
         watts=watts,
@@ -111,10 +120,12 @@ def _names(listed: str | None) -> tuple[str | None, ...]:
     return (None,) if listed is None else tuple(name.strip() for name in listed.split(","))
 
 
-def _processors(listed: str | None) -> tuple[int, ...] | None:
-    if listed is None:
-        return None
+def _numbers(option: str, listed: str, expected: str, least: int = 0) -> tuple[int, ...]:
+    """Each once, in the order given."""
     try:
-        return tuple(int(number) for number in listed.split(","))
+        numbers = tuple(dict.fromkeys(map(int, listed.split(","))))
     except ValueError:
-        raise click.UsageError(f"--affinity {listed}: expected numbers of processors, as in 0,1.") from None
+        numbers = (least - 1,)
+    if min(numbers) < least:
+        raise click.UsageError(f"{option} {listed}: expected {expected}.")
+    return numbers

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeq import bundle
+from edgeq.batches import batch_size
 from edgeq.bundle import Bundle
 from edgeq.errors import InputError
 from edgeq.graph import model_file
 from edgeq.runtime.face import Runtime
 
-__all__ = ["GPU_RUNTIMES", "PRECISIONS", "RUNTIMES", "STAGES", "Runtime", "choose_stage", "form", "open"]
+__all__ = ["GPU_RUNTIMES", "PRECISIONS", "RUNTIMES", "STAGES", "Runtime", "at_once", "choose_stage", "form", "open"]
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnx-int8"),
@@ -39,6 +40,9 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "torch-cuda": ("float32", "tfloat32", "float16", "bfloat16"),
 }
 """What float stages can be computed in; in float32 alone by the others. tfloat32: products of 10 bits on a GPU."""
+
+_BATCHES = ("onnxruntime", "torch")
+"""Those of the processor that take several windows at once."""
 
 _GRAPHS = ("onnxruntime-cuda", "torch-cuda")
 
@@ -103,6 +107,15 @@ def form(source: Bundle | Path | str, stage: str | None = None, runtime: str | N
     if found not in RUNTIMES[name]:
         raise InputError(f"{where}: {name} does not run {found}; it runs {' and '.join(RUNTIMES[name])}")
     return found, name
+
+
+def at_once(name: str, input_shape: Sequence[int], windows: int) -> int:
+    """How many windows a runtime works on at once where `predict` is given so many; input_shape: of one window."""
+    if name in GPU_RUNTIMES:
+        return windows
+    if name not in _BATCHES:
+        return 1
+    return min(windows, batch_size(*input_shape[1:])) if len(input_shape) == 3 else windows
 
 
 def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False) -> str:
