@@ -11,7 +11,7 @@ from pathlib import Path
 import corpus_copies as copies
 import pytest
 from conftest import data_folder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq import corpora, verify
@@ -36,6 +36,41 @@ def test_copies_are_recognised(tmp_path: Path, copy: Callable[[Path], Path], nam
     assert corpora.layout(folder).name == name
     assert corpora.open(folder).clips == corpora.open(folder, name).clips
     assert corpora.open(folder).name == "set"
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tables of copies that may be overwritten."""
+    root = tmp_path_factory.mktemp("fuzz")
+    return {
+        "audioset": copies.audioset(root / "audioset") / "eval_segments.csv",
+        "tau2022": copies.tau2022(root / "tau") / "meta.csv",
+        "urbansound8k": copies.urbansound8k(root / "urban") / "metadata" / "UrbanSound8K.csv",
+        "speech-commands": copies.speech_commands(root / "commands") / "testing_list.txt",
+        "csv": copies.labelled(root / "csv") / "table.csv",
+    }
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(("audioset", "tau2022", "urbansound8k", "speech-commands", "csv")), st.data())
+def test_any_line_is_read_told_or_refused(fuzzed: dict[str, Path], name: str, data: st.DataObject) -> None:
+    table = fuzzed[name]
+    whole = table.read_bytes()
+    piece = st.one_of(
+        st.text(max_size=300).map(str.encode), st.binary(max_size=20), st.sampled_from([b",", b"\t", b"\n", b'"'])
+    )
+    lines = whole.splitlines(keepends=True)
+    lines.insert(data.draw(st.integers(0, len(lines))), b"".join(data.draw(st.lists(piece, max_size=8))) + b"\n")
+    try:
+        table.write_bytes(b"".join(lines))
+        folder = table.parent.parent if name == "urbansound8k" else table.parent
+        corpus = next(one for one in corpora.LAYOUTS if one.name == name).read(folder)
+    except InputError as error:
+        assert str(error)
+    else:
+        assert corpus.clips
+    finally:
+        table.write_bytes(whole)
 
 
 def test_two_corpora_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -305,6 +340,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("path,label,fold", "a.wav,dog,x", "line 2: fold 'x'"),
         ("path,label", "../a.wav,dog", "leads out of"),
         ("path,label", "gone.wav,dog", r"line 2: .*gone\.wav is not there"),
+        ("path,label", f"{'long' * 99}.wav,dog", r"line 2: .*long\.wav is not there"),
         ("path,labels", "a.wav,;", "found 1 class"),
     ],
 )

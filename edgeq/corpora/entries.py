@@ -22,7 +22,7 @@ class Entries:
         self.classes.update(clip.labels)
         if clip.path in self._seen:
             self.faults.append(Fault(clip.path, "duplicate", f"{where}: {clip.path} is listed twice; drop one line"))
-        elif not clip.path.is_file():
+        elif not _is_there(clip.path):
             told = f"{where}: {clip.path} is not there; restore it or drop the line"
             self.faults.append(Fault(clip.path, "missing", told))
         else:
@@ -33,3 +33,10 @@ class Entries:
     def labels(self) -> tuple[str, ...]:
         """The classes, sorted."""
         return tuple(sorted(self.classes))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
