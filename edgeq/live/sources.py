@@ -67,8 +67,12 @@ def piped(descriptor: int, rate: int, channels: int) -> Generator[Chunk, None, N
     """Raw 16-bit PCM, or WAV, from a pipe; nothing is lost here: who writes waits while the listener is behind.
 
     descriptor: of the pipe. rate, channels: of raw PCM; WAV says its own.
-    Raises InputError where it is a terminal, another kind of file, empty, or ends inside a sample.
+    Raises InputError where it is closed, a terminal, another kind of file, empty, or ends inside a sample.
     """
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        raise InputError(f"stdin: closed, {_RAW}; pipe sound into it") from None
     if os.isatty(descriptor):
         raise InputError(
             f"stdin: a terminal, {_RAW}; pipe sound into it: arecord -f S16_LE -r {rate} -t raw | edgeq live ..."
