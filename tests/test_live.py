@@ -351,6 +351,19 @@ def test_a_pipe_is_heard_and_its_faults_are_said_beside_the_lines(model):
     assert heard[-1].startswith("    11.00 s  (silence)")
 
 
+def test_of_sound_that_came_late_in_one_piece_each_part_is_judged_for_itself(eager, monkeypatch):
+    """Ten seconds at once: three of noise, NaN for a moment, the rest zeros."""
+    samples = np.concatenate([sound(11, 3), np.zeros(7 * RATE, np.float32)])
+    samples[round(2.5 * RATE)] = np.nan
+    late = [Chunk(samples, RATE, heard=100.0, missing=0)]
+    monkeypatch.setattr(run.sources, "piped", lambda *_: (chunk for chunk in late))
+    view = Kept()
+    state = run.live(eager, run.Settings(run.STDIN), view)
+    assert state.dropped == RATE // 4 and state.seconds == 10
+    assert sum("NaN" in words for words in view.words) == sum("zeros" in words for words in view.words) == 1
+    assert {one.time for one in view.updates} >= {1.0, 1.5, 2.0, 2.5, 3.75, 9.75}
+
+
 def test_a_recording_in_real_time_loses_nothing(model, tmp_path):
     path, view = write(tmp_path / "a.wav", sound(11, 1.6)), Kept()
     state = run.live(model, run.Settings(str(path), real_time=True), view)

@@ -34,11 +34,15 @@ _RULE = {
     "background": click.option(
         "--background",
         metavar="LABELS",
-        callback=lambda context, option, given: given and tuple(one.strip() for one in given.split(",") if one.strip()),
+        callback=lambda context, option, given: None if given is None else _split(given),
         help="Labels that never are events, with commas.",
     ),
 }
 """Fields of the rule for events, each by the name that it has in the bundle."""
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name for one in names.split(",") if (name := one.strip()))
 
 
 def _rule_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -48,7 +48,7 @@ def summary(state: State, live: bool) -> str:
     if state.counts:
         went += f" ({', '.join(f'{label} {count}' for label, count in state.counts.most_common(_LABELS))}"
         went += f", {len(state.counts) - _LABELS} labels more)" if len(state.counts) > _LABELS else ")"
-    if not live:
-        return went
+    if not live or not state.windows:
+        return f"{went}; {state.dropped} samples lost" if state.dropped else went
     latency = f"latency p50 {state.latency(50):.0f} ms, p95 {state.latency(95):.0f} ms"
     return f"{went}; {latency}; {state.mean_load:.0%} of a core; {state.dropped} samples lost"

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ STDIN = "-"
 _LATENCIES = 1000
 _LOAD_SECONDS = 2.0
 _PATIENCE_SECONDS = 1.0
+_PIECE_SECONDS = 0.25
 _KEPT_EVENTS = 100
 
 
@@ -155,9 +157,9 @@ def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
         with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
             if about.decision.events is None and settings.rule.get("on") is None:
                 say(f"no thresholds were fitted to {name}: on {rule.on:g}, off {rule.off:g} are a first guess")
-            for chunk in chunks:
+            for chunk in chain.from_iterable(map(_pieces, chunks)):
                 faults = level.hear(chunk)
-                for words in faults if chunk.heard is not None else ():
+                for words in faults if settings.input in (None, STDIN) else ():
                     say(words)
                 taken = finite(_within(chunk, listener.seconds, settings.seconds))
                 before = time.monotonic()
@@ -200,6 +202,18 @@ def _chunks(settings: Settings, rate: int, state: State, say: Callable[[str], No
         play = sources.played if settings.real_time else sources.recording
         with closing(play(settings.input, rate)) as chunks:
             yield chunks
+
+
+def _pieces(chunk: Chunk) -> Iterator[Chunk]:
+    """A chunk that was captured, in pieces: of a long one, that came late, each part is looked at for itself."""
+    size = round(_PIECE_SECONDS * chunk.rate)
+    if chunk.heard is None or len(chunk.samples) <= size:
+        yield chunk
+        return
+    for start in range(0, len(chunk.samples), size):
+        samples = chunk.samples[start : start + size]
+        heard = chunk.heard - (len(chunk.samples) - start - len(samples)) / chunk.rate
+        yield Chunk(samples, chunk.rate, heard, 0 if start else chunk.missing)
 
 
 def _within(chunk: Chunk, begin: float, limit: float | None) -> Chunk:

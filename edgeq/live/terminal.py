@@ -38,6 +38,8 @@ _LEAST_SPECTROGRAM = 3
 _LEAST_EVENTS = 5
 _NARROW = 30
 """Columns below which names and bars are all there is room for."""
+_HIGH = 17
+"""Lines for spectrogram, classes and events below which the classes are the best few."""
 _ROOMY = 28
 """Lines from which on the picture has some to spare."""
 
@@ -132,7 +134,8 @@ class Picture:
         most = max(len(state.labels), _LEAST_EVENTS + 1)
         room = height - len(words) - 3  # head, level and costs
         spaces = 2 if height >= _ROOMY else 1
-        over = room - min(most, max(_CLASSES, room // 3)) - spaces - 1  # marks above the spectrogram
+        wanted = max(_CLASSES if room >= _HIGH else _LEAST_EVENTS, room // 3)
+        over = room - min(most, wanted) - spaces - 1  # marks above the spectrogram
         spectrogram = min(over, self.spectrogram.most_rows) if over >= _LEAST_SPECTROGRAM and width >= _NARROW else 0
         listed = room - spectrogram - spaces - 1 if spectrogram else max(1, room)
         above = self._drawn(state, width, spectrogram) if spectrogram else []
