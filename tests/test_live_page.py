@@ -173,6 +173,7 @@ def test_what_is_heard_is_sent_as_it_is(pages):
     kind, facts = watcher.next()
     assert kind == "hello" and facts["labels"] == list(bundles.LABELS) and facts["model"] == "small"
     assert (facts["mels"], facts["framesPerSecond"], facts["windowSeconds"]) == (16, 50.0, 1.0)
+    assert facts["threshold"] == now.rule.on
     np.testing.assert_allclose(facts["hertz"], mel_centres(SPEC), atol=0.05)
     kind, sound = watcher.next()
     assert kind == "sound" and sound["seconds"] == 1.0

@@ -180,6 +180,7 @@ def _facts(state: State) -> dict[str, Any]:
         "windowSeconds": spec.window_seconds,
         "hertz": [round(float(hertz), 1) for hertz in mel_centres(spec)],
         "decibels": _decibels(spec),
+        "threshold": state.rule.on,
     }
 
 

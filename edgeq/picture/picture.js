@@ -17,14 +17,15 @@ export class Picture {
    * model: its name. labels: in the order of the scores. mels: bands a column. framesPerSecond: columns a second.
    * windowSeconds: what the network sees at once.
    * And where they are known: source, what is heard; hertz, the bands' centres, lowest first; decibels, dB a unit of
-   * the columns' values (1 where they are dB of power, 20 / ln 10 / power where they are natural logarithms).
+   * the columns' values (1 where they are dB of power, 20 / ln 10 / power where they are natural logarithms);
+   * threshold, the score at which an event begins.
    */
   constructor(
     root,
-    { model, labels, mels, framesPerSecond, windowSeconds, source = "", hertz = null, decibels = 1 },
+    { model, labels, mels, framesPerSecond, windowSeconds, source = "", hertz = null, decibels = 1, threshold = null },
   ) {
     root.classList.add("picture");
-    root.replaceChildren(...template(model, source));
+    root.replaceChildren(...template(model, source, threshold));
     this._root = root;
     this._labels = labels;
     this._spectrogram = new Spectrogram(root.querySelector("canvas"), {
@@ -74,7 +75,7 @@ export class Picture {
   }
 }
 
-function template(model, source) {
+function template(model, source, threshold) {
   const page = document.createElement("template");
   page.innerHTML = `
     <header class="head">
@@ -98,12 +99,13 @@ function template(model, source) {
       <div class="classes"></div>
     </section>
     <section class="card happened">
-      <h2>Events <span class="count"></span></h2>
+      <h2>Events <span class="count"></span><span class="threshold"></span></h2>
       <ol class="events" role="log" aria-label="events, newest first" tabindex="0"></ol>
     </section>
     <dl class="card figures"></dl>`;
   page.content.querySelector("h1").textContent = model;
   page.content.querySelector(".source").textContent = source;
+  if (threshold !== null) page.content.querySelector(".threshold").textContent = `threshold ${percentage(threshold)}`;
   return [...page.content.childNodes];
 }
 
