@@ -14,7 +14,12 @@ BUFFER_SECONDS = 10.0
 """Sound that is kept for a listener who is late, as on a busy computer or a slow card; what comes when it is full is
 lost, and counted."""
 
-_NAP_SECONDS = 0.01
+NAP_SECONDS = 0.01
+"""Who reads looks so often for what came."""
+
+IDLE_NAPS = 10
+"""While nothing comes, who reads is given a chunk without samples once in so many naps."""
+
 _PATIENCE_SECONDS = 0.2
 
 
@@ -66,9 +71,14 @@ class Ring:
         return self._last[0]
 
     @property
+    def waiting(self) -> int:
+        """Samples that can be read now."""
+        return self._last[0] - self._read
+
+    @property
     def room(self) -> int:
         """Samples that can be written now."""
-        return len(self._samples) - (self._last[0] - self._read)
+        return len(self._samples) - self.waiting
 
     @property
     def arrived(self) -> tuple[float, int, float]:
@@ -130,15 +140,18 @@ def feed(rate: int, fill: Callable[[Ring], None]) -> Generator[Chunk, None, None
             ended.set()
 
     threading.Thread(target=work, name="capture", daemon=True).start()
+    naps = 0
     try:
         while True:
             last = ended.is_set()
-            chunk = ring.read()
-            yield chunk
-            if not len(chunk.samples):
-                if last:
-                    break
-                time.sleep(_NAP_SECONDS)
+            if ring.waiting or naps == IDLE_NAPS:
+                naps = 0
+                yield ring.read()
+            elif last:
+                break
+            else:
+                naps += 1
+                time.sleep(NAP_SECONDS)
     finally:
         ring.closed = True
         ended.wait(_PATIENCE_SECONDS)  # a pipe that is silent holds its thread up

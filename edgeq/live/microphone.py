@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeq import quiet
 from edgeq.errors import InputError
-from edgeq.live.capture import Chunk, Ring
+from edgeq.live.capture import IDLE_NAPS, NAP_SECONDS, Chunk, Ring
 
 START_SECONDS = 10.0
 """What a device may take to open, and then to give its first samples."""
@@ -28,7 +28,6 @@ LOST_SECONDS = 2.0
 
 _RETRY_SECONDS = 1.0
 _BLOCK_SECONDS = 0.02
-_NAP_SECONDS = 0.01
 _LOOK_SECONDS = 0.1
 _MOST_HELD_SECONDS = 60.0
 _OTHER_RATES = (48_000, 44_100, 32_000, 16_000)
@@ -113,17 +112,20 @@ class Microphone:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks as they come, without samples in them now and then."""
-        ring, lag, last = None, None, 0.0
+        ring, lag, last, naps = None, None, 0.0, 0
         while not self._stopping.is_set():
             while not self._words.empty():
                 self._say(self._words.get())
             current = self._ring
             assert current is not None
-            chunk = current.read()
-            if not len(chunk.samples) or chunk.heard is None:
-                yield chunk
-                time.sleep(_NAP_SECONDS)
+            if not current.waiting:
+                naps += 1
+                if naps % IDLE_NAPS == 0:
+                    yield current.read()
+                time.sleep(NAP_SECONDS)
                 continue
+            chunk = current.read()
+            assert chunk.heard is not None
             missing = chunk.missing
             if current is not ring:
                 # A device that was opened again: what was between is missing, by the clock.
@@ -271,7 +273,7 @@ class _Stream:
             if self._finished or time.monotonic() > until:
                 self.close()
                 raise InputError("the microphone is open but gives no samples; choose another with --device")
-            time.sleep(_NAP_SECONDS)
+            time.sleep(NAP_SECONDS)
 
     def close(self) -> None:
         """End it: by abort, since stop waits for a device that may be gone."""
