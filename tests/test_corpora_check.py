@@ -94,7 +94,7 @@ def test_entries_that_come_twice_or_have_no_class_are_told(tmp_path: Path) -> No
 def test_what_a_corpus_is_known_for_is_no_damage(tmp_path: Path) -> None:
     told = check(copies.audioset(tmp_path / "audioset")).to_json()
     assert told["ok"] and told["missing"] == ["gone_gone_g_5000"]
-    assert "1 of 5 clips that it names are not there" in told["notes"][0]
+    assert told["notes"] == ["clips that it names and that are not there: 1 of 5; it is known for that"]
     tracks = check(copies.gtzan(tmp_path / "gtzan"), headers=True)
     assert {(fault.path.name, fault.kind) for fault in tracks.faults if fault.tolerated} == {
         ("jazz.00054.wav", "unreadable")
@@ -109,11 +109,10 @@ def test_what_makes_scores_flatter_is_noted(tmp_path: Path) -> None:
     table = folder / "metadata" / "UrbanSound8K.csv"
     table.write_text(table.read_text().replace("99-3-0-0.wav,99,", "99-3-0-0.wav,100032,"))
     notes = " ".join(check(folder).to_json()["notes"])
-    assert "1 groups lie in several folds or splits, 100032 among them" in notes
-    assert "1 recordings are there more than once" in notes
-    assert "1 of those in several folds or splits" in notes and "1 of those under several labels" in notes
+    assert "groups in several folds or splits: 1, 100032 among them" in notes
+    assert "more than once: 1; of those in several folds or splits: 1, under several labels: 1" in notes
     empty = check(copies.fsdd(tmp_path / "digits")).to_json()["notes"]
-    assert empty == ["8 of 10 classes have no clip, 1 among them"]
+    assert empty == ["classes without a clip: 8 of 10, 1 among them"]
 
 
 def test_few_clips_that_cannot_be_used_are_left_out(tmp_path: Path) -> None:

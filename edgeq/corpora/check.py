@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeq import corpora
 from edgeq.audio.decode import Recording
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.corpus import SPLITS, Clip, Corpus, Fault
 from edgeq.corpora.soundness import soundness
 from edgeq.progress import Advance, progress
 
@@ -61,7 +61,7 @@ class Report:
             "multi_label": corpus.multi_label,
             "labels": _labels(corpus),
             "folds": _counted(clip.fold for clip in corpus.clips),
-            "splits": _counted(clip.split for clip in corpus.clips),
+            "splits": _splits(corpus.clips),
             "groups": len({clip.group for clip in corpus.clips if clip.group}),
             "devices": _counted(clip.device or None for clip in corpus.clips),
             "cities": _counted(clip.city or None for clip in corpus.clips),
@@ -135,22 +135,23 @@ def _notes(corpus: Corpus, duplicates: Sequence[Sequence[Clip]] | None) -> Itera
     tolerated = sum(fault.tolerated for fault in corpus.faults if fault.kind == "missing")
     if tolerated:
         named = len(corpus.clips) + len(corpus.missing)
-        yield f"{tolerated:,} of {named:,} clips that it names are not there, which it is known for; it goes on without"
+        yield f"clips that it names and that are not there: {tolerated:,} of {named:,}; it is known for that"
     used = {label for clip in corpus.clips for label in clip.labels}
     if empty := [label for label in corpus.labels if label not in used]:
-        yield f"{len(empty)} of {len(corpus.labels)} classes have no clip, {empty[0]} among them"
+        yield f"classes without a clip: {len(empty)} of {len(corpus.labels)}, {empty[0]} among them"
     groups: dict[str, set[object]] = defaultdict(set)
     for clip in corpus.clips:
         if clip.group:
             groups[clip.group].add(_part(clip))
     if torn := [group for group, parts in groups.items() if len(parts) > 1]:
-        yield f"{len(torn)} groups lie in several folds or splits, {torn[0]} among them: they are not independent"
+        yield f"groups in several folds or splits: {len(torn)}, {torn[0]} among them; scores flatter"
     if duplicates:
-        yield f"{len(duplicates)} recordings are there more than once"
-        if parted := sum(len({_part(clip) for clip in same}) > 1 for same in duplicates):
-            yield f"{parted} of those in several folds or splits, so that scores flatter"
-        if disputed := sum(len({clip.labels for clip in same}) > 1 for same in duplicates):
-            yield f"{disputed} of those under several labels"
+        torn_ones = sum(len({_part(clip) for clip in same}) > 1 for same in duplicates)
+        disputed = sum(len({clip.labels for clip in same}) > 1 for same in duplicates)
+        yield (
+            f"recordings that are there more than once: {len(duplicates)}; of those in several folds or splits: "
+            f"{torn_ones}, under several labels: {disputed}"
+        )
 
 
 def _part(clip: Clip) -> tuple[int | None, str | None]:
@@ -167,7 +168,7 @@ def _labels(corpus: Corpus) -> list[dict[str, Any]]:
             "label": label,
             "clips": len(of),
             "folds": _counted(clip.fold for clip in of),
-            "splits": _counted(clip.split for clip in of),
+            "splits": _splits(of),
         }
         for label, of in clips.items()
     ]
@@ -177,3 +178,8 @@ def _counted(values: Iterable[int | str | None]) -> dict[str, int]:
     """How often each comes, in their order; None does not count."""
     counts = Counter(value for value in values if value is not None)
     return {str(value): counts[value] for value in sorted(counts, key=lambda it: (isinstance(it, str), it))}
+
+
+def _splits(clips: Sequence[Clip]) -> dict[str, int]:
+    counts = Counter(clip.split for clip in clips)
+    return {split: counts[split] for split in SPLITS if split in counts}

@@ -66,13 +66,20 @@ def _classes(console: Console, result: Value) -> None:
 
 
 def _faults(console: Console, result: Value) -> None:
-    for what, faults in (("missing", result["missing"]), ("at fault", [fault["what"] for fault in result["faults"]])):
-        for line in faults[:_FAULTS]:
-            console.print(f"[red]{what}[/] {escape(line)}", soft_wrap=True)
-        if len(faults) > _FAULTS:
-            console.print(f"[red]{what}[/] {len(faults) - _FAULTS:,} more; --json lists all")
-    for same in result.get("duplicates", ())[:_FAULTS]:
-        console.print(f"[yellow]equal[/] {escape(_listed(same))}", soft_wrap=True)
+    known = [fault["what"] for fault in result["faults"] if fault["tolerated"]]
+    faults = [fault["what"] for fault in result["faults"] if not fault["tolerated"]]
+    missing = "yellow" if result["ok"] else "red"
+    told = (
+        ("missing", missing, result["missing"]),
+        ("at fault", "red", faults),
+        ("known fault", "yellow", known),
+        ("equal", "yellow", [_listed(same) for same in result.get("duplicates", ())]),
+    )
+    for what, colour, lines in told:
+        for line in lines[:_FAULTS]:
+            console.print(f"[{colour}]{what}[/] {escape(line)}", soft_wrap=True)
+        if len(lines) > _FAULTS:
+            console.print(f"[{colour}]{what}[/] {len(lines) - _FAULTS:,} more; --json lists all")
 
 
 def _counts(counts: Value, unit: str = "") -> str:
