@@ -8,7 +8,7 @@ each time round, never silent for long.
 
 The microphone is that of a private PulseAudio: a sink that goes nowhere, heard through ALSA and PortAudio like any
 device. `edgeq live` runs in a process of its own and is watched from outside: processor time and memory of that process
-as the kernel counts them, between its first label and its last.
+as the kernel counts them, between its first label and its last; with OPENBLAS_NUM_THREADS=1, as a service should be.
 
 Latency is what edgeq answers for: from the capture of the last sample that a window needs, which is when PortAudio
 handed over the block with it less what came behind it in the block, to the line on stdout. A sound is heard as a whole
@@ -50,6 +50,7 @@ BOUNDS = {"share_of_a_core": 0.25, "memory_mb": 200.0, "latency_p95_ms": 150.0, 
 
 _EDGEQ = [sys.executable, "-c", "from edgeq.cli import main; main()"]
 _LIVE = [*_EDGEQ, "live", MODEL, "--int8", "--json", "--top", "1"]
+_ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # NumPy's other threads wait busily
 _ROW_HOURS = 0.25
 _SETTLED_HOURS, _LEAST_HOURS = 1.0, 6.0
 _FLAT_MB_AN_HOUR = 0.1
@@ -87,7 +88,9 @@ def _microphone(files: list[Path], seconds: float) -> dict[str, Any]:
         player = server.pour(RATE)
         threading.Thread(target=_pour, args=(player, _sound(files)), daemon=True).start()
         command = [*_LIVE, "--device", sound_server.MICROPHONE, "--seconds", str(seconds)]
-        live = subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        live = subprocess.Popen(
+            command, env=_ENVIRONMENT | server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         said: list[bytes] = []
         threading.Thread(target=lambda: said.extend(live.stderr or ()), daemon=True).start()
         watched = _Watched(live.pid)
@@ -122,7 +125,7 @@ def _replay(files: list[Path], hours: float) -> dict[str, Any]:
     samples = round(hours * 3600 * RATE)
     live = subprocess.Popen(
         [*_LIVE, "--input", "-", "--rate", str(RATE)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     begun = time.monotonic()
     threading.Thread(target=_pour, args=(live, _sound(files), samples), daemon=True).start()
