@@ -133,6 +133,14 @@ def test_few_clips_that_cannot_be_used_are_left_out(tmp_path: Path) -> None:
         sound(corpus, most=1)
 
 
+def test_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = damaged(tmp_path)
+    alone = check(folder)
+    monkeypatch.setattr("edgeq.corpora.soundness._WORTH_A_PROCESS", 2)
+    monkeypatch.setattr("edgeq.corpora.soundness._TOGETHER", 3)
+    assert check(folder, jobs=2) == alone
+
+
 def run(*arguments: str) -> tuple[str, BaseException | None]:
     result = CliRunner().invoke(cli.commands, ["data", "check", *arguments], standalone_mode=False)
     return result.stdout, result.exception

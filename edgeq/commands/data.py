@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,15 +27,16 @@ def data_commands() -> None:
     "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10, or another in the README."
 )
 @click.option("--headers", is_flag=True, help="Read headers alone: quick, blind to damage behind them and equal files.")
+@click.option("--jobs", type=click.IntRange(1, 1024), help="Processes that read.  [default: one a core]")
 @json_option
-def check_command(folder: Path, layout: str | None, headers: bool, as_json: bool) -> None:
+def check_command(folder: Path, layout: str | None, headers: bool, jobs: int | None, as_json: bool) -> None:
     """Say what is in the corpus in DIR, what is missing, damaged, of wrong length or there twice, and its licence.
 
     Leaves with 1 where the copy is damaged.
     """
     from edgeq.corpora import check
 
-    report = check.check(folder, layout, headers)
+    report = check.check(folder, layout, headers, jobs or os.cpu_count() or 1)
     present(report.to_json(), "checked", as_json)
     if damage := report.damage:
         kinds = Counter(fault.kind for fault in damage)

@@ -83,18 +83,19 @@ class Report:
         return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
 
-def check(folder: Path | str, name: str | None = None, headers: bool = False) -> Report:
+def check(folder: Path | str, name: str | None = None, headers: bool = False, jobs: int = 1) -> Report:
     """Read a corpus and all of its recordings, and tell what is there and what is wrong.
 
     name: of its layout, where it is not to be told from the folder. headers: read headers alone, which is quick, and
-    misses damage behind them and equal files.
-    Raises InputError where the folder holds no corpus, or tables that cannot be made sense of.
+    misses damage behind them and equal files. jobs: processes that read, at most.
+    Raises InputError where the folder holds no corpus, or tables that cannot be made sense of; or a process
+    dies.
     """
     folder = Path(folder)
     layout = corpora.layout(folder, name)
     corpus = layout.read(folder)
     with progress(f"{corpus.name}: recordings", len(corpus.clips) * (1 if headers else 2)) as advance:
-        found = soundness(corpus, decoded=not headers, advance=advance)
+        found = soundness(corpus, decoded=not headers, jobs=jobs, advance=advance)
         duplicates = None if headers else _duplicates(corpus, found.recordings, advance)
     faults = (*corpus.faults, *found.faults, *_lengths(corpus, found.recordings))
     notes = tuple(_notes(corpus, duplicates))
