@@ -43,6 +43,7 @@ export class Detector {
     this._last = [];
     [this._run, this._rest, this._since] = [zeros(), zeros(), zeros()];
     this._active = this._labels.map(() => false);
+    this._scores = zeros();
   }
 
   /** Take in the next window: the event that begins with it, or null. */
@@ -54,7 +55,9 @@ export class Detector {
     this._last.push(gated ? new Float32Array(probabilities.length) : probabilities);
     if (this._last.length > smoothing) this._last.shift();
     let begun = -1;
-    const scores = this._labels.map((_, label) => this._last.reduce((sum, one) => sum + one[label], 0) / this._last.length);
+    const count = this._last.length;
+    const scores = this._labels.map((_, label) => this._last.reduce((sum, one) => sum + one[label], 0) / count);
+    this._scores = scores;
     scores.forEach((score, label) => {
       const ended = this._active[label] && score < off;
       if (ended) this._active[label] = false;
@@ -67,6 +70,12 @@ export class Detector {
     if (begun < 0) return null;
     this._active[begun] = true;
     return { label: this._labels[begun], score: scores[begun], startSeconds: this._since[begun], seconds };
+  }
+
+  /** The label of the best smoothed score; null before the first window, and below the rule's `unknown`. */
+  get heard() {
+    const score = Math.max(...this._scores);
+    return score > 0 && score >= (this._rule.unknown ?? 0) ? this._labels[this._scores.indexOf(score)] : null;
   }
 
   /** Labels whose event goes on. */

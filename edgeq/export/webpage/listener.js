@@ -47,6 +47,7 @@ export class Listener {
       silent: gated,
       event,
       active: this._detector.active,
+      heard: this._detector.heard,
       latencyMs: Date.now() - captured,
       frontendMs,
       networkMs,

@@ -17,6 +17,7 @@ let opening = false;
 let waiting = 0; // samples that the model has not answered yet
 let missing = 0; // samples that were passed over
 let times = []; // of the last windows, ms: [front end, network]
+let latencies = []; // of the last windows, ms
 let busy = []; // [when, ms] of the last windows
 
 async function begin() {
@@ -58,6 +59,7 @@ async function listen() {
     await engine.listen();
     waiting = missing = 0;
     times = [];
+    latencies = [];
     busy = [];
     microphone = await Microphone.open(engine.facts.frontend.sample_rate, hear, lost);
     at("listen").textContent = "Stop";
@@ -100,10 +102,12 @@ async function hear(chunk) {
     if (microphone === null || (heardBy !== null && heardBy !== microphone)) return;
     show(frames, seconds);
     for (const update of updates) {
-      picture.scores(update.probabilities, update);
+      picture.scores(update.probabilities, { ...update, known: update.heard !== null });
       if (update.event) picture.event(update.event);
       timed(update);
-      picture.status({ latencyMs: update.latencyMs });
+      latencies.push(update.latencyMs);
+      if (latencies.length > TIMED_WINDOWS) latencies.shift();
+      picture.status({ latencyMs: percentile(latencies, 50), latencyP95Ms: percentile(latencies, 95) });
     }
     picture.status({ seconds, dropped, load: load() });
   } catch (error) {
@@ -194,9 +198,9 @@ function timed({ frontendMs, networkMs }) {
   times.push([frontendMs, networkMs]);
   if (times.length > TIMED_WINDOWS) times.shift();
   busy.push([performance.now(), frontendMs + networkMs]);
-  const frontend = median(times.map(([ms]) => ms));
-  const network = median(times.map(([, ms]) => ms));
-  const whole = median(times.map(([one, other]) => one + other));
+  const frontend = percentile(times.map(([ms]) => ms), 50);
+  const network = percentile(times.map(([, ms]) => ms), 50);
+  const whole = percentile(times.map(([one, other]) => one + other), 50);
   picture.status({ inferenceMs: whole });
   at("about").textContent =
     `A window takes ${whole.toFixed(1)} ms, median of the last ${times.length}: front end ${frontend.toFixed(1)} ms, ` +
@@ -211,10 +215,11 @@ function load() {
   return busy.reduce((sum, [, ms]) => sum + ms, 0) / since;
 }
 
-function median(values) {
+function percentile(values, percent) {
   const sorted = [...values].sort((one, other) => one - other);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  const place = ((sorted.length - 1) * percent) / 100;
+  const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
+  return below + (above - below) * (place - Math.floor(place));
 }
 
 function peak(samples) {
