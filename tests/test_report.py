@@ -22,6 +22,7 @@ import edgeq
 from edgeq import atomic
 from edgeq.bench import report
 from edgeq.bench.report import cells, chart, page
+from edgeq.bench.report.entries import entries_of
 from edgeq.bench.result import Band, Comparison, Figure, FrontEnd, Layer, Percentiles, Result, Value
 from edgeq.errors import InputError
 
@@ -40,6 +41,7 @@ def board(model: str = "small", target: str = "stm", high: float = 220.2, mean: 
     return {
         **Result(
             model, target, "c", "c-int8", "simulated", Band(191.5, high, "simulated", "a table of cycles"),
+            precision="int8",
             macs=10_175_424, real_time_factor=1.03, instructions=11_257_559, cycles=13_027_611, cycles_per_mac=1.2803,
             energy_mj=Band(5.0553, 10.570, "estimated", "the maker's currents"), flash_bytes=41_114, ram_bytes=64_336,
             accuracy=scores(mean, "tflite-int8", "litert-reference"),
@@ -59,6 +61,7 @@ def computer(model: str = "small", p50: float = 0.8123, mean: float = 0.84, stag
     return {
         **Result(
             model, "cpu", "onnxruntime", stage, "measured", Percentiles(p50, 1.1 * p50, 1.4 * p50, 1.02 * p50, 1234),
+            precision="int8" if stage.endswith("int8") else "float32", windows_per_second=1e3 / p50,
             macs=10_175_424, threads=1, real_time_factor=117.7, load_ms=Value(12.41), memory_bytes=Value(7_340_032),
             energy_mj=Value(9.18, "estimated", "a stated power"), co2_g=Value(1.01e-6, "estimated", "a stated grid"),
             file_bytes=417_200, accuracy=scores(mean, stage, "onnxruntime"),
@@ -68,7 +71,7 @@ def computer(model: str = "small", p50: float = 0.8123, mean: float = 0.84, stag
             machine={"processor": "one of a kind", "cores": 2, "load_average": 0.53, "flags": ["a", "b"]},
             warnings=("the machine was busy",),
             figures={name: Figure("counted", "the file that runs") for name in ("macs", "file_bytes", "layers")}
-            | {"real_time_factor": Figure("measured")},
+            | {name: Figure("measured") for name in ("real_time_factor", "windows_per_second")},
         ).to_json(), **more,
     }  # fmt: skip
 
@@ -80,6 +83,14 @@ def scores(mean: float, stage: str, runtime: str) -> dict[str, Any]:
         "confusion": [[17, 3, 0], [2, 18, 0], [0, 5, 15]], "labels": list(LABELS), "stage": stage, "runtime": runtime,
         "kind": "measured",
     }  # fmt: skip
+
+
+def sweep(batches: Collection[int] = (1, 8, 64), **more: Any) -> list[Any]:
+    """As many batches of one model, each window cheaper than in the batch before."""
+    return [
+        computer(p50=0.8 * batch**0.7, batch=batch, windows_per_second=1e3 * batch**0.3 / 0.8, comparison=None, **more)
+        for batch in batches
+    ]
 
 
 VERIFIED = {
@@ -297,11 +308,10 @@ def test_bands_stand_beside_percentiles() -> None:
 
 def test_results_of_one_target_are_told_apart_by_what_differs() -> None:
     results = [computer(), computer(runtime="litert"), computer(batch=8), computer(threads=2), board()]
-    entries = page.build(results).places
-    assert entries == (
+    assert [entry.place for entry in entries_of(results)] == [
         "cpu · onnxruntime · threads 1 · batch 1", "cpu · litert · threads 1 · batch 1",
         "cpu · onnxruntime · threads 1 · batch 8", "cpu · onnxruntime · threads 2 · batch 1", "stm",
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_matrices_come_once_with_float_before_int8() -> None:
@@ -371,6 +381,36 @@ def test_fronts_are_of_a_place_and_macs_of_all() -> None:
     assert {point.place for point in charts["MACs"].points} == {""}
     assert {point.place for point in charts["latency, ms"].points if point.front} == {"stm", "nano", "cpu"}
     assert not page.build([board(), board(target="nano")]).charts, "one model is no choice"
+
+
+def test_a_sweep_is_a_line_a_model_and_place_and_spans_are_of_the_smallest_batch() -> None:
+    half = {"precision": "float16", "parity": {"top1_agreement": 0.875, "max_abs_error": 4.2e-4, "windows": 8}}
+    results = [*sweep(), *sweep((8, 64), **half), *sweep(runtime="torch"), board()]
+    built = page.build(results)
+    assert [one.title for one in built.sweeps] == ["windows a second", "latency of a call, ms"]
+    lines = dict(built.sweeps[0].lines)
+    assert set(lines) == {
+        "small float · cpu · onnxruntime", "small float16 · cpu · onnxruntime", "small float · cpu · torch",
+    }  # fmt: skip
+    given = [(one["batch"], one["windows_per_second"]) for one in sweep()]
+    assert [(batch, span.at) for batch, span in lines["small float · cpu · torch"]] == given
+    assert [place for place, _ in built.latency] == [
+        "cpu · onnxruntime · batch 1", "cpu · onnxruntime · batch 8", "cpu · torch · batch 1", "stm",
+    ]  # fmt: skip
+    document = Document(html(*results))
+    (drawing, _) = (one for one in document.elements if "against the batch" in (one[1].get("aria-label") or ""))
+    assert drawing[0] == "svg" and "1,250 at 1, 2,333 at 8" in str(drawing[1]["aria-label"])
+    text = " ".join(text for text, _ in document.texts)
+    assert "87.5 %" in text and "4.2e-04" in text and "Against the batch" in text
+    assert "windows a second, small float · cpu · torch: 1,250 at 1, 2,333 at 8" in markdown(*results)
+    assert not page.build(sweep((8,))).sweeps and "Against the batch" not in html(*MANY)
+
+
+def test_what_was_timed_stands_with_the_machine() -> None:
+    (machine,) = page.build([computer(timed="there and back", cuda_graphs=True, batch=4)]).machines
+    assert ("timed", ("there and back",)) in machine[1]
+    (row,) = page.build([computer(timed="there and back", cuda_graphs=True, batch=4)]).summary.groups[0][1]
+    assert row.small == "onnxruntime, onnx, batch 4, CUDA graphs"
 
 
 def test_warnings_and_machines_are_shown() -> None:

@@ -13,6 +13,9 @@ from rich.text import Text
 from edgeq.show import cells
 from edgeq.show.cells import Value
 
+_PRECISIONS = "float32", "int8"
+"""Those that a stage's name says."""
+
 
 def benchmarks(result: Value | Sequence[Value]) -> None:
     """What models cost: times and costs of computers, of microcontrollers, scores, and where each figure is from."""
@@ -63,25 +66,40 @@ def _title(results: Sequence[Value], what: str) -> str:
 
 
 def _times_of_computers(console: Console, results: Sequence[Value]) -> None:
-    batches = {one["batch"] for one in results} - {1}
-    of = f"a call of {', '.join(map(str, sorted(batches)))} windows" if batches else "one window"
-    title = _title(results, f"time of {of}")
-    table = cells.table("on", ">p50\nms", ">p95\nms", ">p99\nms", ">front end\nms", ">real\ntime", title=title)
+    several = {one["batch"] for one in results} != {1}
+    columns = ["on", *([">batch"] if several else []), ">p50\nms", ">p95\nms", ">p99\nms"]
+    columns += [">windows\na second"] if several else [">front end\nms", ">real\ntime"]
+    table = cells.table(*columns, title=_title(results, "time of a call" if several else "time of one window"))
     marks = _marks(console)
 
     def rows(one: Value) -> list[list[str]]:
         times, front, factor = one["latency_ms"], one.get("frontend"), one.get("real_time_factor")
-        found = [
+        found = [f"{one['batch']:,}"] if several else []
+        found += [
             cells.digits(times["p50"], marks[times["kind"]]),
             cells.digits(times["p95"]),
             cells.digits(times["p99"]),
         ]
+        if several:
+            return [[_where(one), *found, cells.digits(one["windows_per_second"])]]
         found.append(cells.digits(front["latency_ms"]["p50"], marks[front["latency_ms"]["kind"]]) if front else "")
         return [[_where(one), *found, "" if factor is None else f"{cells.digits(factor)} x"]]
 
     _by_model(table, results, rows)
     console.print(table)
-    console.print("[dim]front end: on top, a window; real time: such streams it keeps up with[/]")
+    if not several:
+        console.print("[dim]front end: on top, a window; real time: such streams it keeps up with[/]")
+    for line in dict.fromkeys(_parity(one, marks) for one in results if "parity" in one):
+        console.print(line, soft_wrap=True)
+    for said in dict.fromkeys(one["timed"] for one in results if "timed" in one):
+        console.print(f"[dim]timed: {escape(said)}[/]", soft_wrap=True)
+
+
+def _parity(one: Value, marks: Mapping[str, str]) -> str:
+    said = one["parity"]
+    same = f"the class of float32 in {said['top1_agreement']:.1%} of {said['windows']} windows"
+    off = f"probabilities {said['max_abs_error']:.1e} off at most"
+    return f"{marks[said['kind']]} {escape(one['model'])} on {_where(one)}: {same}, {off}"
 
 
 def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
@@ -96,7 +114,7 @@ def _costs_of_computers(console: Console, results: Sequence[Value]) -> None:
             "" if load is None else cells.digits(load["value"], marks[load["kind"]]),
             "" if memory is None else f"{marks[memory['kind']]} {memory['value'] / 1e6:,.1f} MB",
         ]
-        return [[_where(one), *found]]
+        return [[_where(one) + _batch(one), *found]]
 
     _by_model(table, results, rows)
     console.print(table)
@@ -112,7 +130,7 @@ def _energy_of_computers(console: Console, results: Sequence[Value]) -> None:
         energy, co2 = one.get("energy_mj"), one.get("co2_g")
         found = ["" if energy is None else cells.digits(energy["value"], marks[energy["kind"]])]
         found += ["" if co2 is None else cells.digits(1e6 * co2["value"], marks[co2["kind"]])] if emits else []
-        return [[_where(one), *found]]
+        return [[_where(one) + _batch(one), *found]]
 
     _by_model(table, results, rows)
     console.print(table)
@@ -184,16 +202,27 @@ def _scores(console: Console, results: Sequence[Value]) -> None:
     console.print(table)
 
 
-def _scored(one: Value) -> tuple[str, str]:
-    return one["accuracy"]["runtime"], one["accuracy"]["stage"]
+def _scored(one: Value) -> tuple[str, ...]:
+    said = one["accuracy"]["runtime"], one["accuracy"]["stage"]
+    return said if one["precision"] in _PRECISIONS else (*said, one["precision"])
 
 
 def _where(one: Value) -> str:
-    return escape(f"{one['target']}, {one['runtime']} {one['stage']}")
+    said = (
+        one["target"] + ",",
+        one["runtime"],
+        one["stage"],
+        "" if one["precision"] in _PRECISIONS else one["precision"],
+    )
+    return escape(" ".join(filter(None, (*said, "graphs" if one.get("cuda_graphs") else ""))))
+
+
+def _batch(one: Value) -> str:
+    return f", batch {one['batch']}" if one["batch"] > 1 else ""
 
 
 def _comparison(console: Console, one: Value, said: Value) -> None:
-    where = one["target"] if "cycles" in one else _where(one)
+    where = one["target"] if "cycles" in one else _where(one) + _batch(one)
     console.print(
         f"{_marks(console)[said['kind']]} [bold]{escape(one['model'])}[/] takes [bold]{said['ratio']:.3f}[/] of the "
         f"time of [bold]{escape(said['other'])}[/]: {said['low']:.3f} to {said['high']:.3f}",

@@ -67,11 +67,11 @@ def figure(result: Mapping[str, Any], name: str) -> tuple[Any, Mapping[str, Any]
     value = found.get(inner) if inner else found
     if isinstance(value, Mapping):
         return value, value if "kind" in value else found
-    return value, (result.get("figures") or {}).get(inner, {})
+    return value, found if inner == "mean" else (result.get("figures") or {}).get(inner, {})
 
 
 def written(value: Any, form: Form) -> tuple[Text, Text]:
-    """A figure in the contract's forms, and what belongs to it: its percentiles, or its interval."""
+    """A figure in the contract's forms, and what belongs to it: its percentiles, its interval, or its error."""
     if is_number(value):
         return (Number(value, form(value)),), ()
     known = {key: one for key, one in value.items() if is_number(one)} if isinstance(value, Mapping) else {}
@@ -82,7 +82,9 @@ def written(value: Any, form: Form) -> tuple[Text, Text]:
         around = Number(known["low"], low.removesuffix(unit)), "–", Number(known["high"], high)
     if "p50" in known:
         around = joined((f"{key} ", Number(known[key], form(known[key]))) for key in ("p95", "p99") if key in known)
-    main = next((known[key] for key in ("p50", "mean", "value", "ratio") if key in known), None)
+    if "top1_agreement" in known and "max_abs_error" in known:
+        around = "error to ", Number(known["max_abs_error"], error(known["max_abs_error"]))
+    main = next((known[key] for key in ("p50", "mean", "value", "ratio", "top1_agreement") if key in known), None)
     return (around, ()) if main is None else ((Number(main, form(main)),), around)
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from edgeq.bench.report.cells import plain
 from edgeq.bench.report.scores import Confusion
-from edgeq.bench.report.spans import Chart, Point, Span
+from edgeq.bench.report.spans import Chart, Point, Span, Sweep
 
 _WIDTH = 360
 _SHAPES = (
@@ -86,6 +86,49 @@ def accuracy_against_cost(chart: Chart, places: Sequence[str]) -> Markup:
     return _svg((_WIDTH, axes.bottom + 36), f"Accuracy against {chart.title}", said, drawn)
 
 
+def against_batch(sweep: Sweep) -> Markup:
+    """A line a model and place, both axes logarithmic; each point says its figure."""
+    names = [name for name, _ in sweep.lines]
+    spans = [span for _, line in sweep.lines for _, span in line]
+    batches = sorted({batch for _, line in sweep.lines for batch, _ in line})
+    steps = logarithmic(min(span.at for span in spans), max(span.at for span in spans))
+    left, right, top, bottom = 46.0, _WIDTH - 14.0, 14.0, 204.0
+
+    def place(batch: int, value: float) -> tuple[float, float]:
+        return left + part(batch, (batches[0], batches[-1])) * (right - left), bottom - part(value, steps) * (
+            bottom - top
+        )
+
+    drawn = []
+    for batch in batches:
+        x, _ = place(batch, steps[0])
+        drawn.append(_upright(x, top, bottom, f"{batch:,}"))
+    for step in _few(steps):
+        _, y = place(batches[0], step)
+        drawn.append(_across(y, left, right, _tick(sweep.form(step))))
+    drawn.append(
+        Markup('<text class="axis" x="{}" y="{}" text-anchor="end">windows a call</text>').format(right, bottom + 30)
+    )
+    for name, line in sweep.lines:
+        style = series(name, names)
+        path = "L".join("{:.1f},{:.1f}".format(*place(batch, span.at)) for batch, span in line)
+        drawn.append(Markup('<path class="front {}" d="M{}"/>').format(style, path))
+        for batch, span in line:
+            drawn.append(
+                Markup('<g class="point best {}" transform="translate({:.1f},{:.1f})">{}{}</g>').format(
+                    style,
+                    *place(batch, span.at),
+                    _title(f"{name}, batch {batch}: {plain(span.cell.text)}"),
+                    _sign(style, span.cell.kind),
+                )
+            )
+    said = "; ".join(
+        f"{name}: {', '.join(f'{plain(span.cell.text)} at {batch}' for batch, span in line)}"
+        for name, line in sweep.lines
+    )
+    return _svg((_WIDTH, bottom + 36), f"{sweep.title} against the batch", said, drawn)
+
+
 def confusion(matrix: Confusion) -> Markup:
     """Rows are labels, columns answers; a cell is the stronger the larger its part of its row."""
     size = len(matrix.labels)
@@ -145,18 +188,25 @@ def _levels(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(index * step for index in range(first, last + 1))
 
 
+def _upright(x: float, top: float, bottom: float, text: str) -> Markup:
+    return Markup(
+        '<path class="grid" d="M{0:.1f},{1}V{2}"/>'
+        '<text class="tick" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
+    ).format(x, top, bottom, bottom + 14, text)
+
+
+def _across(y: float, left: float, right: float, text: str) -> Markup:
+    return Markup(
+        '<path class="grid" d="M{0},{1:.1f}H{2}"/><text class="tick" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
+    ).format(left, y, right, left - 5, y + 3.5, text)
+
+
 def _grid(axes: _Axes, chart: Chart) -> Markup:
     drawn = Markup("")
     for cost in _few(axes.costs):
-        drawn += Markup(
-            '<path class="grid" d="M{0:.1f},{1}V{2}"/>'
-            '<text class="tick" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>'
-        ).format(axes.x(cost), axes.top, axes.bottom, axes.bottom + 14, _tick(chart.form(cost)))
+        drawn += _upright(axes.x(cost), axes.top, axes.bottom, _tick(chart.form(cost)))
     for level in axes.levels:
-        drawn += Markup(
-            '<path class="grid" d="M{0},{1:.1f}H{2}"/>'
-            '<text class="tick" x="{3}" y="{4:.1f}" text-anchor="end">{5:.4g} %</text>'
-        ).format(axes.left, axes.y(level), axes.right, axes.left - 5, axes.y(level) + 3.5, 100 * level)
+        drawn += _across(axes.y(level), axes.left, axes.right, f"{100 * level:.4g} %")
     return drawn + Markup('<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>').format(
         axes.right, axes.bottom + 30, chart.title
     )

@@ -6,18 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-QUALIFIERS = {"runtime": "{}", "threads": "threads {}", "batch": "batch {}"}
+QUALIFIERS = {"runtime": "{}", "threads": "threads {}", "batch": "batch {}", "cuda_graphs": "CUDA graphs"}
 """What tells results of one target apart."""
+
+_PRECISIONS = {"float32": "float", "int8": "INT8"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A result and its names: the model with its precision where both are there, and the place where it ran."""
+    """A result and its names: the model with its precision where it has several, and the place where it ran.
+
+    place: the target, with the batch where there are several. where: the same without the batch.
+    """
 
     result: Mapping[str, Any]
     name: str
     model: str
     place: str
+    where: str
 
 
 def entries_of(results: Sequence[Mapping[str, Any]]) -> list[Entry]:
@@ -29,17 +35,29 @@ def entries_of(results: Sequence[Mapping[str, Any]]) -> list[Entry]:
         for key in QUALIFIERS:
             if result.get(key) is not None:
                 qualifiers.setdefault((target_of(result), key), set()).add(result[key])
+            elif key == "cuda_graphs":
+                qualifiers.setdefault((target_of(result), key), set()).add(None)
     entries = []
     for result in results:
         name, target = name_of(result), target_of(result)
-        told = [
-            QUALIFIERS[key].format(result[key])
+        told = {
+            key: QUALIFIERS[key].format(result[key])
             for key in QUALIFIERS
             if result.get(key) is not None and len(qualifiers[target, key]) > 1
-        ]
+        }
         model = f"{name} {precision_of(result)}".strip() if len(precisions[name]) > 1 else name
-        entries.append(Entry(result, name, model, " · ".join((target, *told))))
+        where = " · ".join((target, *(words for key, words in told.items() if key != "batch")))
+        entries.append(Entry(result, name, model, " · ".join((target, *told.values())), where))
     return entries
+
+
+def of_smallest_batch(entries: Sequence[Entry]) -> list[Entry]:
+    """Without those that a smaller batch of the same model in the same place stands beside."""
+    least: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        key, batch = (entry.model, entry.where), entry.result.get("batch", 1)
+        least[key] = min(batch, least.get(key, batch))
+    return [entry for entry in entries if entry.result.get("batch", 1) == least[entry.model, entry.where]]
 
 
 def name_of(result: Mapping[str, Any]) -> str:
@@ -53,9 +71,11 @@ def target_of(result: Mapping[str, Any]) -> str:
 
 
 def precision_of(result: Mapping[str, Any]) -> str:
-    """Float or INT8, as the stage says; empty where there is none."""
+    """Float, INT8, or what else is said; of what says none as the stage does; empty where there is neither."""
     stage = result.get("stage")
-    return "" if stage is None else "INT8" if str(stage).endswith("int8") else "float"
+    of_stage = "" if stage is None else "INT8" if str(stage).endswith("int8") else "float"
+    said = result.get("precision")
+    return of_stage if said is None else _PRECISIONS.get(str(said), str(said))
 
 
 def once(names: Iterable[str]) -> tuple[str, ...]:

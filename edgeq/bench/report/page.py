@@ -9,9 +9,9 @@ from typing import Any
 
 from edgeq.bench.report import cells, scores, spans, tables
 from edgeq.bench.report.cells import Number, Sources, Text, is_number, joined
-from edgeq.bench.report.entries import Entry, entries_of, once, target_of
+from edgeq.bench.report.entries import Entry, entries_of, of_smallest_batch, once, target_of
 from edgeq.bench.report.scores import Confusion
-from edgeq.bench.report.spans import Chart, Span
+from edgeq.bench.report.spans import Chart, Span, Sweep
 from edgeq.bench.report.tables import MORE, SUMMARY, Table
 
 KINDS = {
@@ -42,6 +42,7 @@ class Page:
     warnings: tuple[tuple[str, str], ...]
     summary: Table
     latency: tuple[tuple[str, tuple[Span, ...]], ...]
+    sweeps: tuple[Sweep, ...]
     charts: tuple[Chart, ...]
     more: Table
     comparisons: Table | None
@@ -61,7 +62,8 @@ def build(results: Sequence[Mapping[str, Any]], verify: Mapping[str, Any] | None
     """What is said of results, values of `edgeq bench --json`, and of a verification, the value of `edgeq verify`."""
     entries, sources = entries_of(results), Sources()
     names, targets = once(entry.name for entry in entries), once(map(target_of, results))
-    models, places = once(entry.model for entry in entries), once(entry.place for entry in entries)
+    single = of_smallest_batch(entries)
+    models, places = once(entry.model for entry in entries), once(entry.place for entry in single)
     return Page(
         title=f"{_listed(names, 'models')} on {_listed(targets, 'targets')}",
         subtitle="; ".join(", ".join(of) for of in (names, targets) if len(of) > 2),
@@ -69,8 +71,9 @@ def build(results: Sequence[Mapping[str, Any]], verify: Mapping[str, Any] | None
         places=places,
         warnings=tuple(_warnings(entries)),
         summary=tables.figures(entries, SUMMARY, sources),
-        latency=spans.latency(entries) if len(entries) > 1 else (),
-        charts=tuple(spans.charts(entries)),
+        latency=spans.latency(single) if len(single) > 1 else (),
+        sweeps=tuple(spans.sweeps(entries)),
+        charts=tuple(spans.charts(single)),
         more=tables.figures(entries, MORE, sources),
         comparisons=tables.comparisons(entries, sources),
         scores=scores.table(entries),
@@ -131,7 +134,8 @@ def _machines(
     """Each target's description; where its results differ in something, all that they say."""
     targets: dict[str, dict[str, list[Text]]] = {}
     for result in results:
-        for name, text in _said(result.get("machine") or {}, sources):
+        timed = {"timed": result["timed"]} if "timed" in result else {}
+        for name, text in _said({**(result.get("machine") or {}), **timed}, sources):
             known = targets.setdefault(target_of(result), {}).setdefault(name, [])
             if text not in known:
                 known.append(text)

@@ -16,6 +16,7 @@ _SCORES: Columns = {
     "mean_average_precision": ("Mean average precision", cells.percent),
     "log_loss": ("Log loss", cells.three),
     "expected_calibration_error": ("Calibration error", cells.percent),
+    "calibration_bins": ("in bins", cells.count),
     "clips": ("Clips", cells.count),
     "skipped": ("Left out", cells.count),
 }

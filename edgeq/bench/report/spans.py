@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from edgeq.bench.report import cells
 from edgeq.bench.report.cells import Cell, Form, Number, Text, is_number, written
-from edgeq.bench.report.entries import Entry
+from edgeq.bench.report.entries import Entry, once
 from edgeq.bench.report.tables import SUMMARY
 
 _COSTS = {"macs": "MACs", "latency_ms": "latency, ms", "energy_mj": "energy, mJ", "flash_bytes": "flash"}
+
+_AGAINST_BATCH = {"windows_per_second": "windows a second", "latency_ms": "latency of a call, ms"}
 
 _ANYWHERE = "macs"
 """The cost that is the same in every place."""
@@ -51,6 +53,30 @@ class Chart:
     title: str
     form: Form
     points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A figure against the batch: a line a model and place, of (batch, what was found there)."""
+
+    title: str
+    form: Form
+    lines: tuple[tuple[str, tuple[tuple[int, Span], ...]], ...]
+
+
+def sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
+    """Throughput and latency against the batch, of what ran with several."""
+    models, places = once(entry.model for entry in entries), once(entry.where for entry in entries)
+    for name, title in _AGAINST_BATCH.items():
+        lines: dict[str, dict[int, Span]] = {}
+        for entry in entries:
+            if span := _span(entry, name, cells.three):
+                said = ([entry.model] if len(models) > 1 else []) + ([entry.where] if len(places) > 1 else [])
+                line = lines.setdefault(" · ".join(said) or entry.model, {})
+                line.setdefault(entry.result.get("batch", 1), span)
+        several = tuple((name, tuple(sorted(line.items()))) for name, line in lines.items() if len(line) > 1)
+        if several:
+            yield Sweep(title, cells.three, several)
 
 
 def latency(entries: Iterable[Entry]) -> tuple[tuple[str, tuple[Span, ...]], ...]:

@@ -15,6 +15,7 @@ Columns = Mapping[str, tuple[str, Form]]
 
 SUMMARY: Columns = {
     "accuracy.accuracy": ("Accuracy", cells.percent),
+    "parity": ("As float32", cells.percent),
     "latency_ms": ("Latency, ms", cells.three),
     "real_time_factor": ("Real time", cells.times),
     "energy_mj": ("Energy, mJ", cells.three),
@@ -26,8 +27,12 @@ SUMMARY: Columns = {
 }
 MORE: Columns = {
     "frontend.latency_ms": ("Front end, ms", cells.three),
+    "frontend.instructions": ("Front-end instructions", cells.count),
+    "frontend.cycles": ("Front-end cycles", cells.count),
     "frontend.flash_bytes": ("Front-end flash", cells.size),
     "frontend.ram_bytes": ("Front-end RAM", cells.size),
+    "windows_per_second": ("Windows a second", cells.three),
+    "latency_ms.mean": ("Mean latency, ms", cells.three),
     "latency_ms.runs": ("Runs", cells.count),
     "load_ms": ("Load, ms", cells.three),
     "co2_g": ("CO₂", cells.grams),
@@ -37,6 +42,8 @@ MORE: Columns = {
 }
 _MEANINGS = {
     "latency_ms": "of one call with a window, or a batch where it says so, without the front end; small: percentiles",
+    "parity": "windows whose class is that of float32, and how far probabilities are off at most",
+    "windows_per_second": "a batch over the median call, without the front end",
     "real_time_factor": "from one window to the next, over what front end and network take; above one it keeps up",
     "energy_mj": "of one window, without the front end",
     "macs": "multiplications, each with its addition, of one window",
@@ -103,9 +110,15 @@ def grouped(groups: Mapping[str, Sequence[Row]]) -> tuple[tuple[str, tuple[Row, 
 
 
 def _how(entry: Entry) -> str:
-    """Runtime, stage, threads and batch, as far as the place does not say them."""
+    """Runtime, stage, precision, threads, batch and graphs, as far as names do not say them."""
     told = [QUALIFIERS["runtime"].format(entry.result.get("runtime") or ""), str(entry.result.get("stage") or "")]
-    told += [QUALIFIERS[key].format(entry.result[key]) for key in ("threads", "batch") if entry.result.get(key, 1) != 1]
+    if entry.model == entry.name and entry.result.get("precision") not in (None, "float32", "int8"):
+        told.append(str(entry.result["precision"]))
+    told += [
+        QUALIFIERS[key].format(entry.result[key])
+        for key in ("threads", "batch", "cuda_graphs")
+        if entry.result.get(key) not in (None, 1) or entry.result.get(key) is True
+    ]
     return ", ".join(one for one in once(told) if one and one not in entry.place.split(" · "))
 
 
@@ -140,8 +153,8 @@ def layers(entries: Iterable[Entry]) -> Iterator[tuple[str, Table]]:
 
 
 def _layer_columns(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Cell]]]:
-    """MACs, then cycles, once for all places that have the same."""
-    for key, title in (("macs", "MACs"), ("cycles", "Cycles")):
+    """MACs, then instructions and cycles, once for all places that have the same."""
+    for key, title in (("macs", "MACs"), ("instructions", "Instructions"), ("cycles", "Cycles")):
         places: dict[tuple[Any, ...], list[Entry]] = {}
         for entry in entries:
             values = tuple(layer.get(key) for layer in entry.result["layers"])
@@ -150,7 +163,7 @@ def _layer_columns(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Cell]]]
         for values, alike in places.items():
             kind = cells.figure(alike[0].result, "macs" if key == "macs" else "layers")[1].get("kind")
             most = max(filter(is_number, values)) or 1
-            where = once(entry.place for entry in alike) if key == "cycles" or len(places) > 1 else ()
+            where = once(entry.place for entry in alike) if key != "macs" or len(places) > 1 else ()
             yield (
                 ", ".join(filter(None, (title, kind, *where))),
                 [
@@ -194,7 +207,7 @@ def modelled(entries: Sequence[Entry], sources: Sources) -> Table:
             if (cell := cells.cell(entry.result, name, form, sources)).text:
                 found[entry.place].append(cell)
         row = tuple(map(_come_by, found.values()))
-        if name != "latency_ms.runs" and any(cell.text for cell in row):
+        if not name.startswith("latency_ms.") and any(cell.text for cell in row):
             rows.append(Row(title.split(",")[0], "", row))
     return Table("Figure", places, grouped({"": rows}))
 
