@@ -57,11 +57,5 @@ def test_a_fault_that_stays_is_said_again_after_a_minute_and_one_that_returns_at
     assert len(said(level, np.zeros(4 * RATE))) == 1
 
 
-def test_a_fault_is_heard_in_a_chunk_of_any_length():
-    """A listener that was late is given many seconds at once."""
-    (heard,) = said(Level(), np.concatenate([tone(3), np.zeros(5 * RATE)]), size=10**6)
-    assert "nothing but zeros for 2 s" in heard[1]
-
-
 def test_chunks_without_samples_say_nothing():
     assert Level().hear(Chunk(np.zeros(0, np.float32), RATE, 0.0)) == []

@@ -29,7 +29,7 @@ _WORDS = {
 
 
 class Level:
-    """The level of what is captured. peak_db: of the last chunk (of its last 2 s), in dB of full scale."""
+    """The level of what is captured. peak_db: of the last chunk, in dB of full scale; FLOOR_DB and above."""
 
     def __init__(self) -> None:
         self.peak_db = FLOOR_DB
@@ -41,14 +41,10 @@ class Level:
 
     def hear(self, chunk: Chunk) -> list[str]:
         """Take in a chunk. Returns what is to be said now: each fault when it begins, and again after a minute."""
-        if not len(chunk.samples):
+        samples = chunk.samples
+        if not len(samples):
             return []
-        step = round(_JUDGED_SECONDS * chunk.rate)
-        pieces = [chunk.samples[start : start + step] for start in range(0, len(chunk.samples), step)]
-        return [words for samples in pieces for words in self._hear(samples, chunk.rate)]
-
-    def _hear(self, samples: np.ndarray, rate: int) -> list[str]:
-        self._seconds += len(samples) / rate
+        self._seconds += len(samples) / chunk.rate
         low, high = float(samples.min()), float(samples.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             return self._say("no numbers")
@@ -57,7 +53,7 @@ class Level:
         self._low, self._high = min(self._low, low), max(self._high, high)
         self._clipped += int(np.count_nonzero(np.abs(samples) >= _CLIPPED)) if peak >= _CLIPPED else 0
         self._count += len(samples)
-        seconds = self._count / rate
+        seconds = self._count / chunk.rate
         return self._judge(seconds) if seconds >= _JUDGED_SECONDS else []
 
     def _judge(self, seconds: float) -> list[str]:
