@@ -109,11 +109,9 @@ class Page:
     def losses(self) -> list[str]:
         """Lines that say what browsers missed: those that stalled and were dropped, messages they were too slow for."""
         stalled, skipped = self._server.stalled, self._broadcast.skipped
-        return (
-            [f"the page: browsers stalled and dropped: {stalled}; messages skipped: {skipped}"]
-            if stalled + skipped
-            else []
-        )
+        if not stalled + skipped:
+            return []
+        return [f"the page: browsers stalled and dropped: {stalled}; messages skipped: {skipped}"]
 
     def hear(self, frames: np.ndarray, state: State) -> None:
         """Keep log-mel frames, float32 (n_mels, n), for the next message."""

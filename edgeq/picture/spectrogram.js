@@ -99,9 +99,10 @@ export class Spectrogram {
     this._nextScale = this._written + SCALE_SECONDS * this._rate;
     const present = this._values.filter((value) => value === value).sort();
     if (!present.length) return false;
-    const high = present[Math.floor(0.998 * (present.length - 1))];
+    const most = present[Math.floor(0.998 * (present.length - 1))];
     const floor = present[Math.floor(0.1 * (present.length - 1))];
-    const low = Math.min(high - LEAST_DB, Math.max(high - MOST_DB, floor - 3));
+    const low = Math.max(floor - 3, most - MOST_DB);
+    const high = Math.max(most, low + LEAST_DB); // where all is alike, as silence is, it is quiet
     if (Math.abs(high - this._high) < 3 && Math.abs(low - this._low) < 3) return false;
     [this._low, this._high] = [low, high];
     return true;
