@@ -8,7 +8,6 @@ any step: plans are a function of seed and step alone.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.corpora import orders
 from edgeq.training import augment
 from edgeq.training.augment import Changes, Place, Wish
 from edgeq.training.config import FitConfig
@@ -106,6 +106,8 @@ class InMemory:
     def __init__(self, maps: CorpusMaps, targets: Tensor | np.ndarray, spec: FrontendSpec, config: FitConfig) -> None:
         lengths = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
         self.maps, self.targets, self.sampling = maps, torch.as_tensor(targets), config.sampling
+        held = self.targets.numpy() > 0
+        self._labels = np.arange(len(held)), held.sum(axis=1), held.nonzero()[1]
         self.banks = augment.crop_banks(maps, spec, lengths, config.crop_depth_db)
 
     @property
@@ -126,7 +128,7 @@ class InMemory:
 
     def order(self, generator: torch.Generator) -> Tensor:
         if self.sampling == "balanced":
-            return balanced([column.nonzero()[:, 0] for column in self.targets.T], self.clips, generator)
+            return torch.from_numpy(orders.balanced(*self._labels, self.clips, _number(generator), 0))
         return torch.randperm(self.clips, generator=generator)
 
     def read(self, plans: Iterable[Plan]) -> Generator[Heard, None, None]:
@@ -137,22 +139,5 @@ class InMemory:
             yield Heard(plan, augment.crop(bank.powers, places, bank.length), targets, places)
 
 
-def balanced(members: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
-    """An order of clips in which classes take turns, each going through its own clips, shuffled: int64 (count,).
-
-    members: indices of the clips that hold each class; a class without any has no turn. Each round of turns has the
-    classes in an order of its own; a class that has come to its end is shuffled again. A clip of several classes has
-    a turn with each.
-    Source: Kong et al., "PANNs: large-scale pretrained audio neural networks", 2020, Section III-B.
-    """
-    present = [clips for clips in members if len(clips)]
-    rounds = math.ceil(count / len(present))
-    turns = torch.cat([torch.randperm(len(present), generator=generator) for _ in range(rounds)])[:count]
-    heard = torch.empty(count, dtype=torch.int64)
-    for number, clips in enumerate(present):
-        places = (turns == number).nonzero()[:, 0]
-        times = math.ceil(len(places) / len(clips))
-        shuffled = [clips[torch.randperm(len(clips), generator=generator)] for _ in range(times)]
-        if shuffled:
-            heard[places] = torch.cat(shuffled)[: len(places)]
-    return heard
+def _number(generator: torch.Generator) -> int:
+    return int(torch.randint(1 << 62, (), generator=generator))
