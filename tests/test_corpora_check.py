@@ -110,7 +110,10 @@ def test_what_makes_scores_flatter_is_noted(tmp_path: Path) -> None:
     table.write_text(table.read_text().replace("99-3-0-0.wav,99,", "99-3-0-0.wav,100032,"))
     notes = " ".join(check(folder).to_json()["notes"])
     assert "groups in several folds or splits: 1, 100032 among them" in notes
-    assert "more than once: 1; of those in several folds or splits: 1, under several labels: 1" in notes
+    assert (
+        "more than once: 1; of those in several folds or splits: 1, so that scores flatter; under several labels: 1"
+        in notes
+    )
     empty = check(copies.fsdd(tmp_path / "digits")).to_json()["notes"]
     assert empty == ["classes without a clip: 8 of 10, 1 among them"]
 

@@ -147,12 +147,11 @@ def _notes(corpus: Corpus, duplicates: Sequence[Sequence[Clip]] | None) -> Itera
     if torn := [group for group, parts in groups.items() if len(parts) > 1]:
         yield f"groups in several folds or splits: {len(torn)}, {torn[0]} among them; scores flatter"
     if duplicates:
-        torn_ones = sum(len({_part(clip) for clip in same}) > 1 for same in duplicates)
+        parted = sum(len({_part(clip) for clip in same}) > 1 for same in duplicates)
         disputed = sum(len({clip.labels for clip in same}) > 1 for same in duplicates)
-        yield (
-            f"recordings that are there more than once: {len(duplicates)}; of those in several folds or splits: "
-            f"{torn_ones}, under several labels: {disputed}"
-        )
+        told = f"; of those in several folds or splits: {parted}, so that scores flatter" if parted else ""
+        told += f"; under several labels: {disputed}" if disputed else ""
+        yield f"recordings that are there more than once: {len(duplicates)}{told}"
 
 
 def _part(clip: Clip) -> tuple[int | None, str | None]:
