@@ -175,24 +175,28 @@ class _Stretch:
         self._spec = spec
         self._taken = self._windows = 0
         self._stream = WindowStream(spec)
+        self.came = self._stream.came
+        """Frames that the last push or finish completed."""
         self._resampler = None if rate == spec.sample_rate else soxr.ResampleStream(rate, spec.sample_rate, 1)
 
     @property
     def seconds(self) -> float:
         return self._taken / self.rate
 
-    @property
-    def came(self) -> np.ndarray:
-        return self._stream.came
-
     def push(self, samples: np.ndarray) -> np.ndarray:
         self._taken += len(samples)
-        return self._stream.push(self._resampler.resample_chunk(samples) if self._resampler else samples)
+        windows = self._stream.push(self._resampler.resample_chunk(samples) if self._resampler else samples)
+        self.came = self._stream.came
+        return windows
 
     def finish(self) -> np.ndarray:
-        held = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True) if self._resampler else None
-        windows = [self._stream.push(held)] if held is not None and len(held) else []
-        return np.concatenate([*windows, self._stream.finish()])
+        held = np.zeros(0, np.float32)
+        if self._resampler:
+            held = self._resampler.resample_chunk(held, last=True)
+        windows, frames = self._stream.push(held), self._stream.came
+        windows = np.concatenate([windows, self._stream.finish()])
+        self.came = np.concatenate([frames, self._stream.came], axis=1)
+        return windows
 
     def next_window(self) -> tuple[float, float]:
         """Of the next window, in seconds of the stretch: where it ends, and the last sample that it needs."""
