@@ -107,6 +107,9 @@ def test_audioset_by_its_ontology_alone(tmp_path: Path) -> None:
     (folder / "ontology.json").rename(folder / "metadata" / "ontology.json")
     after = corpora.open(folder)
     assert (after.clips, after.labels, after.missing) == (before.clips, before.labels, before.missing)
+    for path in (clip.path for clip in after.clips if "Dog" in clip.labels):
+        path.unlink()
+    assert corpora.open(folder).labels == before.labels  # what vanished is a class still
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,12 @@ def read(folder: Path) -> Corpus:
     faults: list[Fault] = []
     seen: set[str] = set()
     used: set[str] = set()
+    named: set[str] = set()
     for name, split in SEGMENTS.items():
         if not (home / name).is_file():
             continue
         for where, video, start, end, mids in _segments(home / name):
+            named.update(mids)
             segment = f"{video}_{start}"
             unknown = [mid for mid in mids if mid not in names]
             stems = (segment, f"{segment}_{end}", video, f"Y{video}")
@@ -74,10 +76,8 @@ def read(folder: Path) -> Corpus:
                 clips.append(Clip(Path(path), labels, None, "", source, split, group=video))
                 used.add(path)
             seen.add(segment)
-    labels = tuple(names.values())
-    if not (home / _CLASSES).is_file():
-        heard = {label for clip in clips for label in clip.labels}
-        labels = tuple(label for label in labels if label in heard)
+    every = (home / _CLASSES).is_file()
+    labels = tuple(name for mid, name in names.items() if every or mid in named)
     return Corpus(
         folder.resolve().name,
         tuple(clips),
