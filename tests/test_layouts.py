@@ -187,6 +187,7 @@ def test_esc10_is_a_part_of_esc50(tmp_path: Path) -> None:
     assert part.clips == tuple(clip for clip in whole.clips if clip.label in ("dog", "rain"))
     assert whole.clips[0].group == whole.clips[1].group != whole.clips[2].group
     assert whole.seconds == (5.0, 5.0) and "Piczak" in whole.citation
+    assert (whole.licence, part.licence) == ("CC BY-NC 3.0", "CC BY 3.0")
 
 
 def test_ravdess(tmp_path: Path) -> None:

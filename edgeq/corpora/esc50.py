@@ -12,7 +12,7 @@ from edgeq.corpora.layout import Layout
 from edgeq.corpora.table import Row
 from edgeq.errors import InputError
 
-LICENCE = "CC BY-NC 3.0; the subset ESC-10 CC BY 3.0"
+LICENCE, LICENCE_ESC10 = "CC BY-NC 3.0", "CC BY 3.0"
 CITATION = 'K. J. Piczak, "ESC: Dataset for Environmental Sound Classification", ACM Multimedia 2015'
 
 _OWN, _PUBLISHED = "meta.csv", "meta/esc50.csv"
@@ -66,7 +66,7 @@ def _read(folder: Path, subset: bool) -> Corpus:
         entries.labels,
         faults=tuple(entries.faults),
         seconds=(_SECONDS, _SECONDS) if published else None,
-        licence=LICENCE if published else "",
+        licence=(LICENCE_ESC10 if subset else LICENCE) if published else "",
         citation=CITATION if published else "",
     )
 
