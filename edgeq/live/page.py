@@ -39,7 +39,7 @@ STALLED_SECONDS = 5.0
 
 _SOUND_SECONDS = 0.05
 _STATUS_SECONDS = 0.5
-_WORDS_SECONDS = 75.0  # longer than it takes until what still holds is said again
+_WORDS_SECONDS = 20.0
 _PENDING_SECONDS = 20.0
 _ALIVE_SECONDS = 5.0
 _FAREWELL_SECONDS = 1.0
