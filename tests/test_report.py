@@ -402,8 +402,11 @@ def test_a_sweep_is_a_line_a_model_and_place_and_spans_are_of_the_smallest_batch
     assert drawing[0] == "svg" and "1,250 at 1, 2,333 at 8" in str(drawing[1]["aria-label"])
     text = " ".join(text for text, _ in document.texts)
     assert "87.5 %" in text and "4.2e-04" in text and "Against the batch" in text
-    assert "windows a second, small float · cpu · torch: 1,250 at 1, 2,333 at 8" in markdown(*results)
-    assert not page.build(sweep((8,))).sweeps and "Against the batch" not in html(*MANY)
+    assert "| small float | cpu · torch · batch 8 | 2,333 ●" in markdown(*results)
+    (group,) = (rows for title, rows in built.summary.groups if title == "small float")
+    assert [row.head for row in group] == ["cpu · onnxruntime · batch 1", "cpu · torch · batch 1"]
+    alone = page.build(sweep((8,)))
+    assert not alone.sweeps and alone.batches is None and "Against the batch" not in html(*MANY)
 
 
 def test_what_was_timed_stands_with_the_machine() -> None:

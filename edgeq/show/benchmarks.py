@@ -218,7 +218,7 @@ def _where(one: Value) -> str:
 
 
 def _batch(one: Value) -> str:
-    return f", batch {one['batch']}" if one["batch"] > 1 else ""
+    return f" x{one['batch']}" if one["batch"] > 1 else ""
 
 
 def _comparison(console: Console, one: Value, said: Value) -> None:

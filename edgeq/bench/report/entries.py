@@ -51,13 +51,13 @@ def entries_of(results: Sequence[Mapping[str, Any]]) -> list[Entry]:
     return entries
 
 
-def of_smallest_batch(entries: Sequence[Entry]) -> list[Entry]:
-    """Without those that a smaller batch of the same model in the same place stands beside."""
-    least: dict[tuple[str, str], int] = {}
+def by_batch(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The smallest batch of each model in each place, and all batches of those that have several."""
+    batches: dict[tuple[str, str], set[int]] = {}
     for entry in entries:
-        key, batch = (entry.model, entry.where), entry.result.get("batch", 1)
-        least[key] = min(batch, least.get(key, batch))
-    return [entry for entry in entries if entry.result.get("batch", 1) == least[entry.model, entry.where]]
+        batches.setdefault((entry.model, entry.where), set()).add(entry.result.get("batch", 1))
+    smallest = [one for one in entries if one.result.get("batch", 1) == min(batches[one.model, one.where])]
+    return smallest, [one for one in entries if len(batches[one.model, one.where]) > 1]
 
 
 def name_of(result: Mapping[str, Any]) -> str:

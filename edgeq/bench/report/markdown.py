@@ -28,9 +28,10 @@ def _paragraphs(page: Page) -> Iterator[str]:
     yield "## Summary"
     yield _table(page.summary)
     yield _meanings(page.summary)
-    if page.sweeps:
+    if page.batches:
         yield "## Against the batch"
-        yield _items(_sweeps(page))
+        yield "Other sections show the smallest batch."
+        yield _table(page.batches)
     if page.charts:
         yield "## Accuracy against cost"
         yield "On the front: no other model in the same place is as good in one and better in the other."
@@ -97,13 +98,6 @@ def _cell(cell: Cell) -> str:
     small = f" ({_safe(plain(cell.small))})" if cell.small else ""
     mark = f" {MARKS[cell.kind]}" if cell.kind in MARKS else ""
     return _safe(plain(cell.text)) + small + mark + "".join(f"[^{number}]" for number in cell.notes)
-
-
-def _sweeps(page: Page) -> Iterator[str]:
-    for sweep in page.sweeps:
-        for name, line in sweep.lines:
-            found = ", ".join(f"{_safe(plain(span.cell.text))} at {batch}" for batch, span in line)
-            yield f"{sweep.title}, {_safe(name)}: {found}"
 
 
 def _fronts(page: Page) -> Iterator[str]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from edgeq.bench.report import cells, scores, spans, tables
 from edgeq.bench.report.cells import Number, Sources, Text, is_number, joined
-from edgeq.bench.report.entries import Entry, entries_of, of_smallest_batch, once, target_of
+from edgeq.bench.report.entries import Entry, by_batch, entries_of, once, target_of
 from edgeq.bench.report.scores import Confusion
 from edgeq.bench.report.spans import Chart, Span, Sweep
-from edgeq.bench.report.tables import MORE, SUMMARY, Table
+from edgeq.bench.report.tables import AGAINST_BATCH, MORE, SUMMARY, Table
 
 KINDS = {
     "measured": "timed, scored or read from a sensor on the machine that is named",
@@ -33,7 +33,10 @@ _WORDS = {"mhz": "MHz", "ram": "RAM", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA"
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report says, in its order; what the results don't have is None or empty."""
+    """All that a report says, in its order; what the results don't have is None or empty.
+
+    Of several batches of a model in a place, sweeps and batches show all, and everything else the smallest.
+    """
 
     title: str
     subtitle: str
@@ -43,6 +46,7 @@ class Page:
     summary: Table
     latency: tuple[tuple[str, tuple[Span, ...]], ...]
     sweeps: tuple[Sweep, ...]
+    batches: Table | None
     charts: tuple[Chart, ...]
     more: Table
     comparisons: Table | None
@@ -62,7 +66,7 @@ def build(results: Sequence[Mapping[str, Any]], verify: Mapping[str, Any] | None
     """What is said of results, values of `edgeq bench --json`, and of a verification, the value of `edgeq verify`."""
     entries, sources = entries_of(results), Sources()
     names, targets = once(entry.name for entry in entries), once(map(target_of, results))
-    single = of_smallest_batch(entries)
+    single, several = by_batch(entries)
     models, places = once(entry.model for entry in entries), once(entry.place for entry in single)
     return Page(
         title=f"{_listed(names, 'models')} on {_listed(targets, 'targets')}",
@@ -70,11 +74,12 @@ def build(results: Sequence[Mapping[str, Any]], verify: Mapping[str, Any] | None
         models=models,
         places=places,
         warnings=tuple(_warnings(entries)),
-        summary=tables.figures(entries, SUMMARY, sources),
+        summary=tables.figures(single, SUMMARY, sources),
         latency=spans.latency(single) if len(single) > 1 else (),
-        sweeps=tuple(spans.sweeps(entries)),
+        sweeps=tuple(spans.sweeps(several)),
+        batches=tables.figures(several, AGAINST_BATCH, sources) if several else None,
         charts=tuple(spans.charts(single)),
-        more=tables.figures(entries, MORE, sources),
+        more=tables.figures(single, MORE, sources),
         comparisons=tables.comparisons(entries, sources),
         scores=scores.table(entries),
         intervals=once(
@@ -84,7 +89,7 @@ def build(results: Sequence[Mapping[str, Any]], verify: Mapping[str, Any] | None
         layers=tuple(tables.layers(entries)),
         verify=verify,
         gate=None if verify is None else tables.gate(verify),
-        modelled=tables.modelled(entries, sources),
+        modelled=tables.modelled(single, sources),
         missing=tuple(_ASKED[name] for name in _ASKED if all(result.get(name) is None for result in results)),
         machines=tuple(_machines(results, sources)),  # after all that has a source
         sources=tuple(sources),

@@ -65,7 +65,7 @@ class Sweep:
 
 
 def sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
-    """Throughput and latency against the batch, of what ran with several."""
+    """Throughput and latency against the batch; entries: of what ran with several."""
     models, places = once(entry.model for entry in entries), once(entry.where for entry in entries)
     for name, title in _AGAINST_BATCH.items():
         lines: dict[str, dict[int, Span]] = {}
@@ -74,9 +74,8 @@ def sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
                 said = ([entry.model] if len(models) > 1 else []) + ([entry.where] if len(places) > 1 else [])
                 line = lines.setdefault(" · ".join(said) or entry.model, {})
                 line.setdefault(entry.result.get("batch", 1), span)
-        several = tuple((name, tuple(sorted(line.items()))) for name, line in lines.items() if len(line) > 1)
-        if several:
-            yield Sweep(title, cells.three, several)
+        if lines:
+            yield Sweep(title, cells.three, tuple((name, tuple(sorted(line.items()))) for name, line in lines.items()))
 
 
 def latency(entries: Iterable[Entry]) -> tuple[tuple[str, tuple[Span, ...]], ...]:

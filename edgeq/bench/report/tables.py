@@ -22,10 +22,10 @@ SUMMARY: Columns = {
     "macs": ("MACs", cells.count),
     "flash_bytes": ("Flash", cells.size),
     "ram_bytes": ("RAM", cells.size),
-    "file_bytes": ("File", cells.size),
     "memory_bytes": ("Memory", cells.size),
 }
 MORE: Columns = {
+    "file_bytes": ("File", cells.size),
     "frontend.latency_ms": ("Front end, ms", cells.three),
     "frontend.instructions": ("Front-end instructions", cells.count),
     "frontend.cycles": ("Front-end cycles", cells.count),
@@ -39,6 +39,10 @@ MORE: Columns = {
     "instructions": ("Instructions", cells.count),
     "cycles": ("Cycles", cells.count),
     "cycles_per_mac": ("Cycles/MAC", cells.three),
+}
+AGAINST_BATCH: Columns = {
+    name: {**SUMMARY, **MORE}[name]
+    for name in ("windows_per_second", "latency_ms", "energy_mj", "co2_g", "memory_bytes", "load_ms")
 }
 _MEANINGS = {
     "latency_ms": "of one call with a window, or a batch where it says so, without the front end; small: percentiles",
