@@ -28,6 +28,14 @@ from edgeq.runtime import Runtime
 from edgeq.runtime.embedded import Embedded
 
 LIST, FINISHED, SETTINGS = "hits.jsonl", "finished.jsonl", "settings.json"
+_NAMES = {
+    "model": "model",
+    "sha256": "model",
+    "int8": "stage",
+    "folder": "folder of recordings",
+    "mistakes": "choice of hits (--mistakes)",
+    "rule": "rule",
+}
 MARGIN_SECONDS = 0.5
 """Kept before the first window of an event and after its last."""
 LONGEST_SECONDS = 30.0
@@ -192,10 +200,12 @@ class _Kept:
         with naming(folder / SETTINGS):
             before = _parsed((folder / SETTINGS).read_text())
         if before != settings:
-            changed = [key for key in settings if not isinstance(before, dict) or before.get(key) != settings[key]]
+            changed = {
+                _NAMES[key] for key in settings if not isinstance(before, dict) or before.get(key) != settings[key]
+            }
             raise InputError(
-                f"{folder}: holds hits of a run with another {' and '.join(changed) or 'setting'}; choose another "
-                "folder with -o"
+                f"{folder}: holds hits of a run with another {' and another '.join(sorted(changed)) or 'setting'}; "
+                "choose another folder with -o"
             )
         self.hits = [Hit(**line) for line in _lines(folder / LIST)]
         self.finished = {line["recording"]: line["seconds"] for line in _lines(folder / FINISHED)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,6 +31,7 @@ FALSE_ALARMS = 1.0
 """False alarms an hour that are let pass, where none are asked for."""
 MOST_UNREADABLE = 0.1
 """Fraction of the recordings that may be left out because they cannot be decoded."""
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,22 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class LabelCounts:
+    """What the chosen thresholds made of one label: its recordings, those missed, and its events in others."""
+
+    label: str
+    events: int
+    missed: int
+    false_alarms: int
+
+
+@dataclass(frozen=True)
 class Tuned:
     """A rule, and what it did on the recordings that it was fitted to: expect somewhat worse of others.
 
     false_alarms_per_hour: over `hours` of all recordings, with the exact interval. missed: the part of `events` (the
-    recordings whose label is one that can be an event) in which no event of their label began. curve: every pair of
-    thresholds that was tried. warnings: what to know beside the figures, a line each.
+    recordings whose label is one that can be an event) in which no event of their label began. labels: the same, label
+    by label. curve: every pair of thresholds that was tried. warnings: what to know beside the figures, a line each.
     """
 
     bundle: Bundle
@@ -57,6 +69,7 @@ class Tuned:
     counts: Counts
     events: int
     hours: float
+    labels: tuple[LabelCounts, ...]
     curve: tuple[Counts, ...]
     warnings: tuple[str, ...]
 
@@ -80,6 +93,7 @@ class Tuned:
             "intervals": {"false_alarms_per_hour": asdict(self.false_alarms_per_hour), "missed": asdict(self.missed)},
             "counts": {**asdict(self.counts), "events": self.events, "hours": self.hours},
             "rule": self.rule.to_json(),
+            "labels": [asdict(one) for one in self.labels],
             "curve": [asdict(one) for one in self.curve],
             "kind": "measured",
             "warnings": list(self.warnings),
@@ -129,16 +143,16 @@ def tune(
     corpus, warnings = _held_out(opened, corpora.open(data))
     stage = runtimes.choose_stage(opened, runtime, int8)
     ready = runtimes.open(opened, stage=stage, runtime=runtime)
-    heard = _Heard(opened, rule, len(corpus.clips))
+    heard = _Heard(opened, rule, corpus)
     with progress(f"{opened.name}: recordings", len(corpus.clips)) as advance:
         for clip in corpus.clips:
             heard.add(ready, clip)
             advance(1)
-    curve = tuple(heard.counts())
+    curve = heard.counts()
     chosen, told = _choose(curve, heard.hours, false_alarms)
     fitted = replace(rule, on=chosen.on, off=chosen.off)
     decision = DecisionRule(opened.decision.kind, fitted)
-    warnings += [*heard.warnings(data), *told]
+    warnings += [*heard.warnings(), *told]
     written = bundle.copy(
         opened,
         destination,
@@ -146,25 +160,38 @@ def tune(
         lowering=opened.file(LOWERING) if LOWERING in opened.files else None,
         decision=decision,
     )
-    return Tuned(written, stage, fitted, chosen, heard.events, heard.hours, curve, tuple(warnings))
+    labels = heard.labels(curve.index(chosen))
+    return Tuned(written, stage, fitted, chosen, heard.events, heard.hours, labels, curve, tuple(warnings))
 
 
 class _Heard:
-    """Counts over recordings, for all thresholds at once."""
+    """Counts over recordings, for all thresholds at once. Raises InputError where there is no event to miss."""
 
-    def __init__(self, opened: Bundle, rule: Rule, clips: int) -> None:
-        self._opened, self._rule, self._clips = opened, rule, clips
+    def __init__(self, opened: Bundle, rule: Rule, corpus: Corpus) -> None:
+        self._opened, self._rule, self._clips = opened, rule, len(corpus.clips)
         self._off = np.round(ON * OFF_SHARE, 4)
-        self._false_alarms, self._missed = np.zeros(len(ON), int), np.zeros(len(ON), int)
+        self._able = set(opened.labels) - {*rule.background}
+        if not any(clip.label in self._able for clip in corpus.clips):
+            raise InputError(
+                f"none of the {self._clips} recordings has a label that can be an event; they are "
+                f"{', '.join(corpus.labels):.100}; the model knows {', '.join(opened.labels):.200}"
+            )
+        classes = len(opened.labels)
+        self._false_alarms, self._missed = (np.zeros((classes, len(ON)), int) for _ in range(2))
+        self._events = np.zeros(classes, int)
         self._unreadable: list[str] = []
-        self._others = 0
-        self.events = 0
+        self._others: Counter[str] = Counter()
         self.hours = 0.0
+
+    @property
+    def events(self) -> int:
+        """Recordings whose label can be an event."""
+        return int(self._events.sum())
 
     def add(self, ready: Runtime, clip: Clip) -> None:
         """Take in a recording; one that cannot be decoded is left out as long as there are few."""
         try:
-            begun, found, seconds = self._run(ready, clip)
+            others, found, seconds = self._run(ready, clip)
         except InputError as error:
             if not str(error).startswith(f"{clip.path}:"):  # about the model, not about the recording
                 raise
@@ -176,47 +203,60 @@ class _Heard:
                 ) from error
             return
         self.hours += seconds / 3600
-        self._false_alarms += begun
-        if clip.label in self._rule.background or clip.label not in self._opened.labels:
-            self._others += 1
+        self._false_alarms += others
+        if clip.label in self._able:
+            own = self._opened.labels.index(clip.label)
+            self._events[own] += 1
+            self._missed[own] += ~found
         else:
-            self.events += 1
-            self._missed += ~found
+            self._others[clip.label] += 1
 
     def _run(self, ready: Runtime, clip: Clip) -> tuple[np.ndarray, np.ndarray, float]:
-        """Events of other labels, whether one of its own label began, by threshold; and the recording's seconds."""
+        """Events of other labels, (classes, thresholds); whether one of its own began, by threshold; and the
+        recording's seconds."""
         labels, spec = self._opened.labels, self._opened.frontend
         own = labels.index(clip.label) if clip.label in labels else len(labels)
         smoother = Smoother(self._rule.smoothing, len(labels))
         trigger = Trigger(self._rule, labels, ON, self._off)
-        others, found, samples = np.zeros(len(ON), int), np.zeros(len(ON), bool), 0
+        others, found, samples = np.zeros((len(labels), len(ON)), int), np.zeros(len(ON), bool), 0
         for batch in windows(clip.path, spec):
             samples += batch.samples
             if not len(batch.features):
                 continue
             for probabilities, gated in zip(ready.predict(batch.features), batch.gated, strict=True):
                 begun = trigger.update(smoother.add(probabilities, bool(gated)))
-                others += (begun >= 0) & (begun != own)
+                wrong = np.flatnonzero((begun >= 0) & (begun != own))
+                others[begun[wrong], wrong] += 1
                 found |= begun == own
         return others, found, samples / spec.sample_rate
 
-    def counts(self) -> list[Counts]:
-        """What each pair of thresholds did. Raises InputError where there was no event to miss."""
-        if not self.events:
-            raise InputError(
-                f"none of the {self._clips} recordings has a label that can be an event; "
-                f"the model knows {', '.join(self._opened.labels):.200}"
-            )
-        rows = zip(ON, self._off, self._false_alarms, self._missed, strict=True)
-        return [Counts(float(on), float(off), int(alarms), int(missed)) for on, off, alarms, missed in rows]
+    def counts(self) -> tuple[Counts, ...]:
+        """What each pair of thresholds did."""
+        rows = zip(ON, self._off, self._false_alarms.sum(axis=0), self._missed.sum(axis=0), strict=True)
+        return tuple(Counts(float(on), float(off), int(alarms), int(missed)) for on, off, alarms, missed in rows)
 
-    def warnings(self, data: Path | str) -> list[str]:
+    def labels(self, index: int) -> tuple[LabelCounts, ...]:
+        """What that pair of thresholds did, by label: of those that had a recording or an event."""
+        rows = zip(self._opened.labels, self._events, self._missed[:, index], self._false_alarms[:, index], strict=True)
+        counts = (LabelCounts(label, int(events), int(missed), int(alarms)) for label, events, missed, alarms in rows)
+        return tuple(one for one in counts if one.events or one.false_alarms)
+
+    def warnings(self) -> list[str]:
         told = []
         if self._unreadable:
-            told.append(f"{len(self._unreadable)} recordings cannot be decoded; the first: {self._unreadable[0]}")
+            told.append(f"{_counted(len(self._unreadable))} cannot be decoded; the first: {self._unreadable[0]}")
         if self._others:
-            told.append(f"{self._others} recordings hold no event: all that is heard in them is a false alarm")
+            names = ", ".join(label for label, _ in self._others.most_common(_NAMED))
+            more = f" and {len(self._others) - _NAMED} more" if len(self._others) > _NAMED else ""
+            told.append(
+                f"{_counted(self._others.total())} of labels that are no event to the model ({names}{more}): "
+                "all that is heard in them is a false alarm"
+            )
         return told
+
+
+def _counted(recordings: int) -> str:
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"
 
 
 def _held_out(opened: Bundle, corpus: Corpus) -> tuple[Corpus, list[str]]:
@@ -238,9 +278,11 @@ def _choose(curve: Sequence[Counts], hours: float, false_alarms: float) -> tuple
     # Where hours are few, even silence does not show that alarms are rare.
     open_end = metrics.interval_over_hours(0, hours).high
     if open_end > false_alarms:
+        lasted = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+        wanted = f"; it takes {hours * open_end / false_alarms:.1f} hours" if false_alarms else ""
         told.append(
-            f"{hours:.2f} hours are too few to show {false_alarms:g} or fewer false alarms an hour: with none heard in "
-            f"them, up to {open_end:.1f} an hour remain possible"
+            f"{lasted} of recordings are too few to show {false_alarms:g} or fewer false alarms an hour: with none "
+            f"heard in them, up to {open_end:.1f} an hour remain possible{wanted}"
         )
     fewest = min(one.false_alarms for one in curve)
     most = max(fewest, false_alarms * hours)

@@ -195,3 +195,19 @@ def test_the_command_lists_what_it_kept(
     with pytest.raises(SystemExit):
         cli.main(command)
     assert "1 hits in 1 recordings" in capsys.readouterr().out
+
+
+def test_fields_of_the_rule_are_overridden_and_false_alarms_listed_with_where_they_were_heard(
+    model: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = record(tmp_path / "data", {"bark": [3], "street [2]": [3]})
+    shown = {}
+    for option in (("--patience", "3"), ("--patience", "4"), ("--background", "bark")):
+        play(monkeypatch, alone(0, 0.9, 0.9, 0.9), alone(0, 0.9, 0.9, 0.9))
+        command = ["mine", str(model.folder), str(data), "--mistakes", "--smoothing", "1", *option]
+        with pytest.raises(SystemExit) as left:
+            cli.main([*command, "-o", str(tmp_path / "-".join(option))])
+        assert left.value.code == 0
+        shown[option[1]] = capsys.readouterr().out
+    assert "street [2] 1" in shown["3"] and "missed" not in shown["3"]
+    assert "missed" in shown["4"] and "false alarm" not in shown["4"] and shown["bark"].strip().startswith("0 hits")

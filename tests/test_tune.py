@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_counts_are_those_of_the_definition(
     fewest = min(one.false_alarms for one in found.curve)
     assert found.counts in (allowed or [one for one in found.curve if one.false_alarms == fewest])
     assert found.counts.missed == min(one.missed for one in allowed or [found.counts])
+    by_label = {one.label: one for one in found.labels}
+    chosen = replace(rule, on=found.rule.on, off=found.rule.off)
+    events = [(label, heard(chosen, bundles.LABELS, [(row, False) for row in rows])) for label, rows in clips]
+    for name in bundles.LABELS:
+        alarms = sum(event[1] == name != label for label, told in events for event in told)
+        own = [name in {event[1] for event in told} for label, told in events if label == name]
+        own = [] if name in rule.background else own
+        one = by_label.get(name, tune.LabelCounts(name, 0, 0, 0))
+        assert (one.events, one.missed, one.false_alarms) == (len(own), own.count(False), alarms)
 
 
 def test_the_bundle_keeps_the_rule_and_all_else(
@@ -120,7 +130,9 @@ def test_the_bundle_keeps_the_rule_and_all_else(
     bundle.check(again)
     rule = again.decision.events
     assert rule == Rule(out["on"], out["off"], patience=2, unknown=0.25, background=("hum", "knock"))
-    assert out["counts"]["events"] == 1 and any("1 recordings hold no event" in line for line in out["warnings"])
+    assert out["counts"]["events"] == 1 and any(
+        "1 recording of labels that are no event" in line for line in out["warnings"]
+    )
     told, before = (bundles.manifest_of(one) for one in (again, model))
     assert {**told, "decision": before["decision"]} == before
     play(monkeypatch, alone(0, 0.9, 0.9, 0.9), alone(2, 0.0, 0.3, 0.0))
@@ -128,6 +140,10 @@ def test_the_bundle_keeps_the_rule_and_all_else(
         cli.main([*command[:-1], "-o", str(place)])
     shown = capsys.readouterr().out
     assert "0 of 1 events missed" in shown and "too few" in shown
+    rows = [line.split() for line in shown.splitlines() if re.match(r" *\d\.\d\d +\d\.\d\d ", line)]
+    assert rows == sorted(rows) and len(rows) in (9, 10)
+    assert [row[0] for row in rows if row[-1] == "chosen"] == [f"{out['on']:.2f}"]
+    assert f"rule: on {out['on']:.2f}" in shown and "smoothing 3, patience 2, cooldown 4" in shown
     assert bundle.read(place).decision.events.background == ("hum", "knock")  # what is not given stays
 
 
@@ -156,10 +172,14 @@ def test_what_cannot_be_fitted_is_told(model: Bundle, tmp_path: Path, monkeypatc
         tune.tune(model, data, tmp_path / "out", background=["miaow"])
     with pytest.raises(InputError, match="false alarms nan"):
         tune.tune(model, data, tmp_path / "out", false_alarms=float("nan"))
-    (data / "forest" / "0.wav").write_bytes(b"no sound")
+    with pytest.raises(InputError, match=r"none of the 2 recordings .* they are bark, forest; the model knows"):
+        tune.tune(
+            model, record(tmp_path / "barks", {"bark": [2], "forest": [2]}), tmp_path / "out", background=["bark"]
+        )
+    (tmp_path / "barks" / "forest" / "0.wav").write_bytes(b"no sound")
     play(monkeypatch, alone(0, 0.9, 0.9))
     with pytest.raises(InputError, match=r"1 of 2 recordings cannot be decoded.*forest.0\.wav"):
-        tune.tune(model, data, tmp_path / "out")
+        tune.tune(model, tmp_path / "barks", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
