@@ -136,7 +136,7 @@ def live_command(
             raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
     if not web and (host is not None or port is not None):
         raise click.UsageError("--host and --port are the page's: give --web too.")
-    from edgeq.live import lines, run
+    from edgeq.live import lines, run, service
 
     real_time = real_time or (web and source not in (None, "-"))
     settings = run.Settings(source, real_time, rate, channels, device, seconds, save_hits, runtime, int8, rule)
@@ -158,6 +158,8 @@ def live_command(
                 views.append(shown.enter_context(Screen(note=note)))
             else:
                 views.append(lines.JsonLines(top) if as_json else lines.PlainLines(top))
+            if told := service.asked():
+                views.append(told)
             state = run.live(model, settings, *views)
         _say([lines.summary(state, live=source in (None, "-") or real_time)])
     if state.interrupted and not terminated:
