@@ -26,18 +26,22 @@ def data_commands() -> None:
 @click.option(
     "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10, or another in the README."
 )
-@click.option("--headers", is_flag=True, help="Read headers alone: quick, blind to damage behind them and equal files.")
+@click.option("--headers", is_flag=True, help="Read headers alone, or sizes of shards: quick, and blind to the rest.")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes that read.  [default: one a core]")
 @json_option
 def check_command(folder: Path, layout: str | None, headers: bool, jobs: int | None, as_json: bool) -> None:
     """Say what is in the corpus in DIR, what is missing, damaged, of wrong length or there twice, and its licence.
 
-    Leaves with 1 where the copy is damaged.
+    Of a packed corpus, which shards are not what its index says. Leaves with 1 where the copy is damaged.
     """
-    from edgeq.corpora import check
+    from edgeq.corpora import check, packed, shard_check
 
-    report = check.check(folder, layout, headers, jobs or os.cpu_count() or 1)
-    present(report.to_json(), "checked", as_json)
+    report: check.Report | shard_check.ShardReport
+    if packed.is_packed(folder):
+        report, view = shard_check.check_shards(folder, headers), "checked_shards"
+    else:
+        report, view = check.check(folder, layout, headers, jobs or os.cpu_count() or 1), "checked"
+    present(report.to_json(), view, as_json)
     if damage := report.damage:
         kinds = Counter(fault.kind for fault in damage)
         told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())

@@ -32,14 +32,22 @@ def checked(result: Value) -> None:
     for note in result["notes"]:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     _faults(console, result)
-    if result["licence"]:
-        console.print(f"[dim]licence:[/] {escape(result['licence'])}", soft_wrap=True)
     if len(result["licences"]) > 1:
         console.print(f"[dim]clips under:[/] {_counts(result['licences'])}", soft_wrap=True)
-    if result["citation"]:
-        console.print(f"[dim]cite:[/] {escape(result['citation'])}", soft_wrap=True)
-    if result["ok"]:
-        console.print("[green]sound[/]")
+    _rights(console, result)
+
+
+def checked_shards(result: Value) -> None:
+    """What a packed corpus holds, and which of its files are at fault."""
+    console = cells.console()
+    console.print(
+        f"{escape(result['corpus'])}: {result['clips']:,} clips, {cells.hours(result['hours'])}, "
+        f"{result['bytes'] / 1e9:.3f} GB in {result['shards']:,} shards"
+    )
+    if result["left_out"]:
+        console.print(f"[yellow]left out when it was packed:[/] {result['left_out']:,}; see damaged in index.json")
+    _faults(console, result)
+    _rights(console, result)
 
 
 def _classes(console: Console, result: Value) -> None:
@@ -80,6 +88,16 @@ def _faults(console: Console, result: Value) -> None:
             console.print(f"[{colour}]{what}[/] {escape(line)}", soft_wrap=True)
         if len(lines) > _FAULTS:
             console.print(f"[{colour}]{what}[/] {len(lines) - _FAULTS:,} more; --json lists all")
+
+
+def _rights(console: Console, result: Value) -> None:
+    """Licence and citation, and whether all is well."""
+    if result["licence"]:
+        console.print(f"[dim]licence:[/] {escape(result['licence'])}", soft_wrap=True)
+    if result["citation"]:
+        console.print(f"[dim]cite:[/] {escape(result['citation'])}", soft_wrap=True)
+    if result["ok"]:
+        console.print("[green]sound[/]")
 
 
 def _counts(counts: Value, unit: str = "") -> str:
