@@ -36,6 +36,7 @@ from edgeq.runtime.torch import network
 from edgeq.training import processes
 from edgeq.training.augment import check_crops
 from edgeq.training.config import FitConfig
+from edgeq.training.evaluate import Logmels
 from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps, session
 from edgeq.training.trial import Trained, calibrate, train_on
@@ -70,7 +71,7 @@ class Setting:
     @cached_property
     def digest(self) -> str:
         """sha256 of the clips trained on."""
-        return replace(self.corpus, clips=tuple(self.corpus.clips[i] for i in self.clips)).hash
+        return self.corpus.subset(self.clips).hash
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -200,7 +201,7 @@ def _calibrated(
 ) -> Trained:
     """A network that is not trained further, with its ranges on the clips that are trained on."""
     heard = maps(setting.corpus, spec, recipe.fit.speeds, setting.work).select(setting.clips)
-    return Trained(network, architecture, spec, calibrate(network, architecture, heard.logmels[0], spec))
+    return Trained(network, architecture, spec, calibrate(network, architecture, Logmels(heard), spec))
 
 
 def _outcomes(recipe: Recipe, setting: Setting) -> list[Bundle]:

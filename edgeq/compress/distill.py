@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from edgeq import bundle, corpora, fresh, manifest, zoo
+from edgeq import bundle, fresh, manifest, zoo
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.corpora import Corpus
@@ -21,8 +21,8 @@ from edgeq.nets.spec import NetworkSpec
 from edgeq.runtime.torch import network
 from edgeq.training import result, teacher
 from edgeq.training.config import PAPER, Distillation, FitConfig
-from edgeq.training.features import logmel_spec
-from edgeq.training.session import maps, session
+from edgeq.training.features import CorpusMaps, logmel_spec
+from edgeq.training.session import corpus_at, maps, session
 from edgeq.training.teacher import Member, Teacher
 from edgeq.training.trial import train_on
 
@@ -49,12 +49,12 @@ def run(
     kept in the folder `training` beside it. learning_rate: by default FRESH_RATE or TUNING_RATE. Otherwise the defaults
     of FitConfig hold; a recipe says more, see `training.recipe`.
     Returns the bundle's path and its metrics. Raises InputError where teacher and student differ in labels, output or
-    window, where output is one of them, and as `zoo.find`, `corpora.open`, `fit` and `bundle.write` do.
+    window, where output is one of them, and as `zoo.find`, `corpus_at`, `fit` and `bundle.write` do.
     """
     if not teachers:
         raise InputError("no teacher; name at least one bundle")
     found = [zoo.find(model) for model in teachers]
-    corpus = corpora.open(data)
+    corpus = corpus_at(data)
     name, architecture, spec, start = _student(student, found[0], corpus)
     destination = Path(output) if output else Path("build") / f"{name}-distilled"
     _check_apart(destination, [*found, *([] if start is None else [zoo.find(student)])])
@@ -92,7 +92,15 @@ def teacher_of(
     """
     found = members(bundles, corpus.labels, output, spec)
     elsewhere = [member for member in found if logmel_spec(member.frontend) != logmel_spec(spec)]
-    heard = {member: maps(corpus, member.frontend, speeds, work) for member in elsewhere}
+    heard: dict[Member, CorpusMaps] = {}
+    for member in elsewhere:
+        its = maps(corpus, member.frontend, speeds, work)
+        if not isinstance(its, CorpusMaps):
+            raise InputError(
+                f"teacher {member.name}: hears another log-mel than the student, and {corpus.name} is packed; give the "
+                "recordings themselves, or a teacher with the student's front end"
+            )
+        heard[member] = its
     return Teacher(tuple(replace(member, maps=heard.get(member)) for member in found), how)
 
 

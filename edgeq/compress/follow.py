@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import bundle, corpora
+from edgeq import bundle
 from edgeq.compress import chain
 from edgeq.compress.chain import Setting
 from edgeq.corpora import Corpus
@@ -15,7 +15,7 @@ from edgeq.errors import InputError
 from edgeq.training import processes, result
 from edgeq.training import recipe as recipes
 from edgeq.training.recipe import Recipe
-from edgeq.training.session import maps
+from edgeq.training.session import corpus_at, maps
 from edgeq.training.trial import held_out_scores
 
 
@@ -30,7 +30,7 @@ def run(
 
     output: the bundle to write, by default build/<name>; log-mel maps, checkpoints and what the last stage rests on go
     to the folder `training` beside it. Returns metrics, and where a bundle was written its path.
-    Raises InputError as `recipe.read`, `corpora.open`, `chain.check`, `chain.trained` and `bundle.write` do.
+    Raises InputError as `recipe.read`, `corpus_at`, `chain.check`, `chain.trained` and `bundle.write` do.
     """
     recipe = recipes.read(path)
     if seed is not None:
@@ -39,8 +39,8 @@ def run(
     bundle.check_place(output)  # now, not after an hour of training
     work = output.parent / "training"
     if cross_validate:
-        return {"metrics": cross_validation(recipe, corpora.open(data), work)}
-    written, measured = train(recipe, corpora.open(data), output, work)
+        return {"metrics": cross_validation(recipe, corpus_at(data), work)}
+    written, measured = train(recipe, corpus_at(data), output, work)
     return {"bundle": str(written.folder), "metrics": measured}
 
 
@@ -56,14 +56,15 @@ def train(
     chain.check(recipe, setting)
     checkpoint = work / f"{recipe.name}.checkpoint"
     trained = chain.trained(recipe, setting, checkpoint, recipe.name)
-    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
+    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work).select(setting.clips)
+    learnt = setting.corpus.subset(setting.clips)
     provenance = {
         "recipe_sha256": recipe.sha256,
         "exclude_licences": list(recipe.exclude_licences),
-        **result.provenance(setting.corpus, recipe.fit, recipe.seed, recipe.threads),
+        **result.provenance(learnt, recipe.fit, recipe.seed, recipe.threads),
         **chain.provenance(recipe, setting),
     }
-    of = trained, setting.corpus, heard, provenance, recipe.licence, extra_metrics
+    of = trained, learnt, heard, provenance, recipe.licence, extra_metrics
     together = processes.current()
     with together.main_first():
         if not together.main:
@@ -116,13 +117,32 @@ def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: 
 
 def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setting:
     """The setting in which a recipe is followed where a fold is held out."""
-    corpus = _chosen(recipe, corpus)
-    return Setting(corpus, tuple(i for i, clip in enumerate(corpus.clips) if clip.fold != fold), work)
+    return _setting(recipe, corpus, work, fold)
 
 
-def _setting(recipe: Recipe, corpus: Corpus, work: Path) -> Setting:
+def _setting(recipe: Recipe, corpus: Corpus, work: Path, fold: int | None = None) -> Setting:
+    """On which clips a recipe is followed: of a corpus with a split, the training part; never the fold held out."""
     corpus = _chosen(recipe, corpus)
-    return Setting(corpus, range(len(corpus.clips)), work)
+    asked, validation = recipe.validation, []
+    if asked is not None:
+        wanted = asked.split or asked.fold
+        parts = (clip.split if asked.split else clip.fold for clip in corpus.clips)
+        validation = [number for number, part in enumerate(parts) if part == wanted]
+    apart = {*validation}
+    if fold is not None:
+        apart |= {number for number, clip in enumerate(corpus.clips) if clip.fold == fold}
+        validation = [number for number in validation if corpus.clips[number].fold != fold]
+    training = [number for number in chain.trainable(corpus) if number not in apart]
+    if asked is not None and not validation:
+        where = f"split {asked.split!r}" if asked.split else f"fold {asked.fold}"
+        raise InputError(f"{corpus.name}: no clip of {where} to validate on; it has {_parts(corpus)}")
+    if not training:
+        raise InputError(f"{corpus.name}: no clip to train on; it has {_parts(corpus)}")
+    return Setting(corpus, training, work, validation)
+
+
+def _parts(corpus: Corpus) -> str:
+    return f"splits {', '.join(corpus.splits) or 'none'}, folds {', '.join(map(str, corpus.folds)) or 'none'}"
 
 
 def _chosen(recipe: Recipe, corpus: Corpus) -> Corpus:

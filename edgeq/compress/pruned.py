@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq import bundle, corpora, fresh, goldens, manifest, zoo
+from edgeq import bundle, fresh, goldens, manifest, zoo
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.compress import importance
 from edgeq.compress import prune as pruning
@@ -24,7 +24,7 @@ from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec
 from edgeq.runtime.torch import network
 from edgeq.training import result
 from edgeq.training.config import FitConfig
-from edgeq.training.session import maps, session
+from edgeq.training.session import corpus_at, maps, session
 from edgeq.training.trial import train_on
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ def run(
     defaults of FitConfig, and ranges, goldens and metrics come from that; log-mel maps and the checkpoint from which a
     killed run goes on are kept in the folder `training` beside output.
     Raises InputError where the model's labels are not those of the recordings, and as `zoo.find`, `prune.ratios`,
-    `prune.prune`, `corpora.open`, `fit` and `bundle.write` do.
+    `prune.prune`, `corpus_at`, `fit` and `bundle.write` do.
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = fresh.write(str(model), Path(scratch) / "fresh") if zoo.is_architecture(model) else zoo.find(model)
         if isinstance(source.architecture, EnsembleSpec):
             raise InputError(f"{source.name}: an ensemble; prune its members, then: edgeq ensemble MODEL...")
-        corpus = None if data is None else corpora.open(data)
+        corpus = None if data is None else corpus_at(data)
         if corpus is not None:
             result.check_labels(source.name, source.labels, corpus)
         destination = Path(output) if output else Path("build") / f"{source.name}-pruned"

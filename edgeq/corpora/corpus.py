@@ -151,6 +151,10 @@ class Corpus:
         """The clips for which `wanted` holds, in order; classes stay. Raises InputError where none is left."""
         return replace(self, clips=tuple(clip for clip in self.clips if wanted(clip)))
 
+    def subset(self, clips: Sequence[int]) -> Corpus:
+        """The clips at these indices, in this order; classes stay. Raises InputError where there are none."""
+        return replace(self, clips=tuple(self.clips[i] for i in clips))
+
     def without_licences(self, licences: Collection[str]) -> Corpus:
         """Leave out the clips under any of these licences."""
         return self.select(lambda clip: clip.licence not in licences)

@@ -280,7 +280,7 @@ def _written(output: Path, todo: Sequence[_Part], jobs: int, total: int) -> Gene
                     yield part, one
         except BrokenProcessPool as error:
             raise InputError(
-                f"{output}: a process that packed was killed (too little memory?); {_told(made, total)}; run the same "
+                f"{output}: a process that packed ended early (too little memory?); {_told(made, total)}; run the same "
                 "command again, with fewer --jobs"
             ) from error
         except OSError as error:

@@ -19,7 +19,7 @@ from edgeq.audio import frontend as frontends
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.maps import at_speed, logmel_spec
 from edgeq.corpora import orders
-from edgeq.corpora.corpus import SPLITS
+from edgeq.corpora.corpus import SPLITS, Clip
 from edgeq.errors import InputError, naming
 
 INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 1
@@ -99,12 +99,26 @@ class Packed:
         found[np.repeat(np.arange(len(chosen)), counts), labels] = True
         return found
 
-    @cached_property
+    @property
     def keys(self) -> tuple[str, ...]:
         """What each clip is called in its shard: its path in the corpus, without the ending."""
-        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
-            content, ends = arrays["key_bytes"].tobytes(), arrays["key_ends"].tolist()
-        return tuple(content[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True))
+        return tuple(self.key(clip) for clip in range(len(self)))
+
+    def key(self, clip: int) -> str:
+        """What a clip is called in its shard."""
+        ends, content = self._key_arrays
+        return content[int(ends[clip - 1]) if clip else 0 : int(ends[clip])].tobytes().decode()
+
+    def clip(self, clip: int) -> Clip:
+        """What is known of a clip without reading it; its path is folder/key, where no file is."""
+        _, labels = self._positives(np.array([clip]))
+        return Clip(
+            path=self.folder / self.key(clip),
+            labels=tuple(self.labels[label] for label in labels),
+            fold=None if self.fold[clip] < 0 else int(self.fold[clip]),
+            licence=self.licences[self.licence[clip]],
+            split=None if self.split[clip] < 0 else SPLITS[self.split[clip]],
+        )
 
     def order(self, seed: int, epoch: int, clips: np.ndarray | None = None) -> np.ndarray:
         """In which order an epoch hears all clips, or these: a permutation that seed and epoch alone decide."""
@@ -172,6 +186,11 @@ class Packed:
         """Compare every shard with its checksum. Raises InputError naming the first that is damaged."""
         for number in range(len(self.shards)):
             self._files.verify(number)
+
+    @cached_property
+    def _key_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:  # few ask for names: not kept from the start
+            return arrays["key_ends"], arrays["key_bytes"]
 
     @cached_property
     def _files(self) -> _Files:
@@ -243,7 +262,8 @@ class _Files:
 
 def is_packed(folder: Path | str) -> bool:
     """Whether a folder holds a packed corpus, or one that is being packed."""
-    return (Path(folder) / INDEX).is_file() or (Path(folder) / UNFINISHED).is_dir()
+    folder = Path(folder)
+    return (folder / UNFINISHED).is_dir() or all((folder / name).is_file() for name in (INDEX, ARRAYS))
 
 
 UNFINISHED = ".packing"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -12,7 +13,36 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 
+if TYPE_CHECKING:
+    from edgeq.training.source import Recordings
+
 Predict = Callable[[np.ndarray], np.ndarray]
+
+MOST_CLIPS = 16384
+"""Of how many clips normalisation, ranges and the accuracy on training clips are taken; more would say the same."""
+
+
+class Logmels(Sequence[np.ndarray]):
+    """Log-mel of recordings, each read when it is its turn; of more than `most` so many, spread evenly.
+
+    clips: which these are. Each is float32 (logmel_rows, frames).
+    """
+
+    def __init__(self, recordings: Recordings, most: int = MOST_CLIPS) -> None:
+        self.recordings, count = recordings, len(recordings)
+        self.clips = range(count) if count <= most else [count * i // most for i in range(most)]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(number, slice):
+            return [self.recordings.logmel(clip) for clip in self.clips[number]]
+        return self.recordings.logmel(self.clips[number])
 
 
 def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:

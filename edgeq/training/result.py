@@ -18,9 +18,9 @@ from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 from edgeq.nets.count import totals
 from edgeq.training.config import FitConfig
-from edgeq.training.evaluate import clip_probabilities
-from edgeq.training.features import CorpusMaps
+from edgeq.training.evaluate import Logmels, clip_probabilities
 from edgeq.training.session import note
+from edgeq.training.source import Recordings
 from edgeq.training.trial import Trained
 
 
@@ -29,7 +29,7 @@ def write(
     name: str,
     trained: Trained,
     corpus: Corpus,
-    maps: CorpusMaps,
+    maps: Recordings,
     provenance: Mapping[str, Any],
     licence: str = "",
     extra_metrics: Mapping[str, Any] | None = None,
@@ -37,15 +37,14 @@ def write(
 ) -> tuple[Bundle, dict[str, Any]]:
     """Write the bundle of a training, with ranges, goldens and metrics.
 
-    corpus, maps: what it was trained on. Returns the bundle and its metrics: the accuracy on these clips (which says
-    only that the fit converged), parameters and MACs (`nets.count.totals`), and extra_metrics. Raises InputError as
-    `bundle.write` does.
+    corpus, maps: what it was trained on. Returns the bundle and its metrics: the accuracy on these clips, or where they
+    have several labels the mean average precision (which say only that the fit converged; of at most
+    `evaluate.MOST_CLIPS`); the same on clips held back for choosing the network; parameters and MACs
+    (`nets.count.totals`); and extra_metrics. Raises InputError as `bundle.write` does.
     """
     predict = trained.predict()
-    probabilities = clip_probabilities(predict, maps.logmels[0], trained.frontend)
-    training_accuracy = metrics.accuracy(probabilities, np.array(corpus.targets))
     costs = totals(trained.architecture, trained.frontend)
-    measured = {"training_accuracy": training_accuracy, **costs, **(extra_metrics or {})}
+    measured = {**_heard(trained, corpus, maps), **_validated(trained, corpus), **costs, **(extra_metrics or {})}
     answers = goldens.choose(predict, trained.frontend)
     if answers.gate == goldens.SQNR:
         note(f"{name}: decisive on few synthetic sounds: its INT8 files will be judged by the SQNR of their logits")
@@ -64,6 +63,23 @@ def write(
         metrics=measured,
     )
     return written, measured
+
+
+def _heard(trained: Trained, corpus: Corpus, maps: Recordings) -> dict[str, float]:
+    logmels = Logmels(maps)
+    probabilities = clip_probabilities(trained.predict(), logmels, trained.frontend)
+    positives = corpus.positives(logmels.clips)
+    if corpus.multi_label:
+        return {"training_mean_average_precision": metrics.mean_average_precision(probabilities, positives)}
+    return {"training_accuracy": metrics.accuracy(probabilities, positives.argmax(axis=1))}
+
+
+def _validated(trained: Trained, corpus: Corpus) -> dict[str, float]:
+    """What was measured of the network, by which it was chosen."""
+    if trained.best is None:
+        return {}
+    name = "mean_average_precision" if corpus.multi_label else "accuracy"
+    return {f"validation_{name}": trained.best.score, "validation_step": trained.best.step}
 
 
 def check_labels(who: str, labels: Sequence[str], corpus: Corpus) -> None:
@@ -91,6 +107,7 @@ def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> di
         "corpus_sha256": corpus.hash,
         "clips": len(corpus.clips),
         "folds": list(corpus.folds),
+        **({"splits": list(corpus.splits)} if corpus.splits else {}),
         "edgeq": version("edgeq"),
         "torch": torch.__version__,
     }
@@ -98,6 +115,9 @@ def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> di
 
 def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Accuracy over all folds, from the scores of each (`trial.held_out_scores`).
+
+    accuracy counts every clip alike; mean_of_folds every fold, as Eq. 10 of the quaternion paper. confusion: the mean
+    over folds of their matrices in clips (INT8), rows are targets.
 
     Where they have the scores of an ensemble's `members` too, so has the summary: accuracy and accuracy_float, of each
     by name, of the mean member and of the best. without: accuracy of the ensemble of the others; gain: what the member
@@ -119,9 +139,15 @@ def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for key in ("log_loss_int8", "log_loss_float")
         },
         "interval": asdict(interval),
-        "folds": {str(fold): scores["correct_int8"] / scores["clips"] for fold, scores in folds.items()},
+        "folds": (by_fold := {str(fold): one["correct_int8"] / one["clips"] for fold, one in folds.items()}),
+        "mean_of_folds": sum(by_fold.values()) / len(by_fold),
+        "confusion": np.mean([_confusion(scores) for scores in folds.values()], axis=0).tolist(),
         **({"members": _members(folds)} if any("members" in scores for scores in folds.values()) else {}),
     }
+
+
+def _confusion(scores: Mapping[str, Any]) -> np.ndarray:
+    return metrics.confusion_matrix(np.asarray(scores["probabilities_int8"]), np.asarray(scores["targets"]))
 
 
 def _members(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

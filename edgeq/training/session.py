@@ -9,13 +9,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from edgeq import corpora
 from edgeq.audio.frontend import FrontendSpec
-from edgeq.corpora import Corpus
+from edgeq.corpora import Corpus, packed, packed_corpus
+from edgeq.corpora.packed_corpus import PackedCorpus
 from edgeq.progress import Advance, progress
 from edgeq.training import processes
 from edgeq.training.config import FitConfig
-from edgeq.training.features import CorpusMaps, corpus_maps
+from edgeq.training.features import corpus_maps
 from edgeq.training.fit import EpochDone
+from edgeq.training.source import Recordings
+from edgeq.training.streamed import PackedMaps
 
 
 @contextmanager
@@ -39,11 +43,20 @@ def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
         torch.set_num_threads(before)
 
 
-def maps(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float], work: Path) -> CorpusMaps:
-    """`features.corpus_maps`, cached in the folder `features` of `work`; where it takes long, with a bar on stderr.
+def corpus_at(data: Path | str) -> Corpus:
+    """The corpus in a folder, packed or not. Raises InputError as `packed.open` and `corpora.open`."""
+    return packed_corpus.open(data) if packed.is_packed(data) else corpora.open(data)
 
-    Of several processes the first one computes them, the others find them in the cache.
+
+def maps(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float], work: Path) -> Recordings:
+    """Log-mel of a corpus: read from its shards where it is packed, else `features.corpus_maps`.
+
+    These are cached in the folder `features` of `work`; where it takes long, with a bar on stderr. Of several processes
+    the first one computes them, the others find them in the cache. Raises InputError as `streamed.PackedMaps` and
+    `features.corpus_maps`.
     """
+    if isinstance(corpus, PackedCorpus):
+        return PackedMaps(corpus, spec, speeds)
     with processes.current().main_first(), _bar(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
         return corpus_maps(corpus, spec, speeds, work / "features", advance)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,9 @@ from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
 from edgeq.nets.spec import NetworkSpec
 from edgeq.training.config import FitConfig
-from edgeq.training.evaluate import Predict, clip_probabilities, normalisation
-from edgeq.training.features import CorpusMaps
-from edgeq.training.fit import EpochDone, fit
+from edgeq.training.evaluate import Logmels, Predict, clip_probabilities, normalisation
+from edgeq.training.fit import Best, EpochDone, Measured, fit
+from edgeq.training.source import Recordings
 from edgeq.training.teacher import Teacher
 
 CALIBRATION_WINDOWS = 512
@@ -37,13 +37,15 @@ class Trained:
     """A fitted network with all that deploying it takes.
 
     frontend: with the normalisation it was trained under. ranges: least and largest value of each activation on
-    windows of the training clips, as they are, without augmentation.
+    windows of the training clips, as they are, without augmentation. best: what was measured of it while it was
+    trained, where clips were held back for that.
     """
 
     network: nn.Module
     architecture: NetworkSpec
     frontend: FrontendSpec
     ranges: quantize.Ranges
+    best: Best | None = None
 
     def weights(self) -> dict[str, np.ndarray]:
         """What a bundle stores of the network, as `nets.arrays.weights`."""
@@ -62,9 +64,21 @@ class Trained:
         return partial(arrays.probabilities, self.network, self.architecture.output)
 
 
+@dataclass(frozen=True)
+class HeldBack:
+    """Clips on which a network is measured while it is trained on others.
+
+    clips: indices. every, keep: as `fit.Measured`.
+    """
+
+    clips: Sequence[int]
+    every: int = 1
+    keep: int = 1
+
+
 def train_on(
     corpus: Corpus,
-    maps: CorpusMaps,
+    maps: Recordings,
     clips: Sequence[int],
     architecture: NetworkSpec,
     spec: FrontendSpec,
@@ -74,19 +88,24 @@ def train_on(
     on_epoch: EpochDone | None = None,
     start: nn.Module | None = None,
     teacher: Teacher | None = None,
+    held_back: HeldBack | None = None,
 ) -> Trained:
     """Fit a network on some clips of a corpus and calibrate it on the same clips.
 
     maps: of the whole corpus, at speeds (1, *config.speeds). clips: indices. The network is fresh and spec's
     normalisation replaced by that of the clips; or it starts as a copy of `start`, a network of this architecture, and
-    spec's normalisation, under which that was trained, is kept. teacher: its maps are of the whole corpus too.
-    Raises InputError as `fit` and `Teacher.prepared` do.
+    spec's normalisation, under which that was trained, is kept. teacher: its maps are of the whole corpus too. Of the
+    networks that were measured on the clips of `held_back`, the best one is the result.
+    Raises InputError where clips have several labels and the output is a softmax, and as `fit` and `Teacher.prepared`
+    do.
     """
+    if corpus.multi_label and architecture.output == "softmax":
+        raise InputError(f'{corpus.name}: clips have several labels, the output is a softmax; give output = "sigmoid"')
     selected = maps.select(clips)
     if teacher is not None:
         teacher = teacher.prepared(corpus.labels, architecture.output, spec, clips)
     if start is None:
-        mean, std = normalisation(selected.logmels[0], spec)
+        mean, std = normalisation(Logmels(selected), spec)
         spec = replace(spec, mean=mean, std=std)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % (1 << 63))  # torch takes no larger ones
@@ -94,32 +113,60 @@ def train_on(
     else:
         network = copy.deepcopy(start)
     source = selected.source(lambda of: corpus.positives([clips[i] for i in of]), spec, config)
-    fit(network, source, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher)
-    return Trained(network, architecture, spec, calibrate(network, architecture, selected.logmels[0], spec))
+    measured = None
+    if held_back is not None:
+        measure = partial(_measured, corpus, maps, held_back.clips, architecture, spec)
+        measured = Measured(measure, held_back.every, held_back.keep)
+    best = fit(network, source, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher, measured)
+    return Trained(network, architecture, spec, calibrate(network, architecture, Logmels(selected), spec), best)
+
+
+def _measured(
+    corpus: Corpus,
+    maps: Recordings,
+    clips: Sequence[int],
+    architecture: NetworkSpec,
+    spec: FrontendSpec,
+    network: nn.Module,
+) -> float:
+    """Mean average precision where clips have several labels, else accuracy."""
+    predict = partial(arrays.probabilities, network, architecture.output)
+    probabilities = clip_probabilities(predict, Logmels(maps.select(clips), most=len(clips)), spec)
+    positives = corpus.positives(clips)
+    if corpus.multi_label:
+        return metrics.mean_average_precision(probabilities, positives)
+    return metrics.accuracy(probabilities, positives.argmax(axis=1))
 
 
 def calibrate(
-    network: nn.Module, architecture: NetworkSpec, logmels: Iterable[np.ndarray], spec: FrontendSpec
+    network: nn.Module, architecture: NetworkSpec, logmels: Sequence[np.ndarray], spec: FrontendSpec
 ) -> quantize.Ranges:
     """Activation ranges on `typical_windows` of clips."""
     few = batches(typical_windows(logmels, spec), keep=True)
     return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
 
 
-def typical_windows(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:
+def typical_windows(logmels: Sequence[np.ndarray], spec: FrontendSpec) -> np.ndarray:
     """CALIBRATION_WINDOWS ungated windows, spread evenly over clips: float32 (n, components, mels, frames).
 
-    Raises InputError where every window is gated.
+    logmels: gone through twice, so that no more than these windows are held. Raises InputError where every window is
+    gated.
     """
-    heard = []
-    for logmel in logmels:
-        windows = frontend.cut(logmel, spec)
-        heard.append(windows[~frontend.gated(windows, spec)])
-    windows = np.concatenate(heard)
-    if not len(windows):
+    ends = np.cumsum([len(_ungated(logmel, spec)) for logmel in logmels])
+    if not ends[-1]:
         raise InputError(f"every window of the clips is below the gate of {spec.gate} dB: nothing to calibrate on")
-    chosen = windows[np.unique(np.linspace(0, len(windows) - 1, CALIBRATION_WINDOWS).round().astype(int))]
-    return frontend.features(chosen, spec)
+    chosen = np.unique(np.linspace(0, ends[-1] - 1, CALIBRATION_WINDOWS).round().astype(int))
+    clips = np.searchsorted(ends, chosen, side="right")
+    windows = [
+        _ungated(logmels[clip], spec)[chosen[clips == clip] - (ends[clip - 1] if clip else 0)]
+        for clip in np.unique(clips).tolist()
+    ]
+    return frontend.features(np.concatenate(windows), spec)
+
+
+def _ungated(logmel: np.ndarray, spec: FrontendSpec) -> np.ndarray:
+    windows = frontend.cut(logmel, spec)
+    return windows[~frontend.gated(windows, spec)]
 
 
 def int8_predict(graph: Graph) -> Predict:
@@ -132,13 +179,13 @@ def int8_predict(graph: Graph) -> Predict:
     return predict
 
 
-def held_out_scores(trained: Trained, corpus: Corpus, maps: CorpusMaps, clips: Sequence[int]) -> dict[str, Any]:
+def held_out_scores(trained: Trained, corpus: Corpus, maps: Recordings, clips: Sequence[int]) -> dict[str, Any]:
     """What a training makes of clips it has not seen.
 
     Returns counts of clips and of correct ones, mean log losses, float/INT8 agreement, and the probabilities of each
     clip in float and INT8, rounded to 5 digits, in the order of `clips`.
     """
-    logmels = [maps.logmels[0][i] for i in clips]
+    logmels = Logmels(maps.select(clips), most=len(clips))
     targets = np.array([corpus.targets[i] for i in clips])
     in_float = clip_probabilities(trained.predict(), logmels, trained.frontend)
     in_int8 = clip_probabilities(int8_predict(trained.int8_graph()), logmels, trained.frontend)
