@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -91,9 +90,7 @@ class State:
 
     def latency(self, percent: int) -> float:
         """That percentile of the latencies, in ms; 0 before the first."""
-        if len(self.latencies) < 2:
-            return self.latencies[0] if self.latencies else 0.0
-        return statistics.quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+        return float(np.percentile(self.latencies, percent)) if self.latencies else 0.0
 
 
 class View(Protocol):
