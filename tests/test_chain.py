@@ -86,13 +86,13 @@ sys.path.insert(0, {tests!r})
 from test_chain import followed
 from edgeq.compress import chain
 train_on = chain.train_on
-def stopping(corpus, maps, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, teacher):
+def stopping(corpus, maps, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, *rest):
     def told(epoch, loss):
         on_epoch(epoch, loss)
         if start is not None and epoch == 1:
             print("fine-tuning", flush=True)
             signal.pause()
-    return train_on(corpus, maps, clips, architecture, spec, config, seed, checkpoint, told, start, teacher)
+    return train_on(corpus, maps, clips, architecture, spec, config, seed, checkpoint, told, start, *rest)
 chain.train_on = stopping
 followed(Path({folder!r}))
 """
@@ -130,7 +130,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     train_on = chain.train_on
     # As the chain passes them, in this order.
     names = ["corpus", "maps", "clips", "architecture", "spec", "config", "seed", "checkpoint", "on_epoch"]
-    names += ["start", "teacher"]
+    names += ["start", "teacher", "held_back"]
 
     def noting(*values: Any) -> Any:
         told.append(dict(zip(names, values, strict=True)))

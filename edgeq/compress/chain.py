@@ -23,7 +23,7 @@ from torch import nn
 from edgeq import bundle, zoo
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import WEIGHTS, Bundle
-from edgeq.compress import ensemble, importance
+from edgeq.compress import ensemble, importance, transfer
 from edgeq.compress.distill import members, taught_by, teacher_of
 from edgeq.compress.prune import prune, ratios
 from edgeq.corpora import Corpus
@@ -39,7 +39,7 @@ from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Logmels
 from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps, session
-from edgeq.training.trial import Trained, calibrate, train_on
+from edgeq.training.trial import HeldBack, Trained, calibrate, train_on
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,31 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all stages of a chain share: the corpus, which of its clips are trained on, where work is kept."""
+    """What all stages of a chain share: the corpus, which of its clips are trained on, where work is kept.
+
+    validation: clips by which each training chooses its result; they are not trained on.
+    """
 
     corpus: Corpus
     clips: Sequence[int]
     work: Path
+    validation: Sequence[int] = ()
 
-    @property
+    @cached_property
     def whole(self) -> bool:
-        """Whether nothing is held out."""
-        return len(self.clips) == len(self.corpus.clips)
+        """Whether no clip that could be trained on is held out."""
+        return set(trainable(self.corpus)) <= {*self.clips, *self.validation}
 
     @cached_property
     def digest(self) -> str:
         """sha256 of the clips trained on."""
         return self.corpus.subset(self.clips).hash
+
+
+def trainable(corpus: Corpus) -> list[int]:
+    """Indices of the clips that may be trained on: where the corpus has a split, those of its training part."""
+    split = bool(corpus.splits)
+    return [number for number, clip in enumerate(corpus.clips) if not split or clip.split == "training"]
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -91,9 +101,12 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 def check(recipe: Recipe, setting: Setting) -> None:
     """Raises InputError for what would stop the recipe only after hours: crops, what to prune, who teaches."""
-    architecture = recipe.architecture.with_classes(len(setting.corpus.labels))
-    with torch.random.fork_rng(devices=[]):
-        origin = registry.build(architecture)
+    architecture = _architecture(recipe, setting)
+    if recipe.start is not None:
+        origin, _ = transfer.begun(recipe, zoo.find(recipe.start.model), architecture, recipe.seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            origin = registry.build(architecture)
     lengths = sorted({length for stage in stages(recipe) if stage.fit for length in stage.fit.crop_seconds})
     check_crops(recipe.name, origin.eval(), recipe.frontend, lengths, architecture.classes)
     narrowed_to = []
@@ -153,6 +166,8 @@ def parents(recipe: Recipe, setting: Setting) -> list[Bundle]:
 def provenance(recipe: Recipe, setting: Setting) -> dict[str, Any]:
     """What a bundle says of its making beyond the recipe: how it was pruned, who taught it, what it was merged from."""
     told: dict[str, Any] = {}
+    if recipe.start is not None:
+        told["started_from"] = {"name": zoo.find(recipe.start.model).name, "weights_sha256": _started_from(recipe)}
     if recipe.prune is not None:
         told["pruned"] = {**asdict(recipe.prune), "widths": list(recipe.architecture.widths)}
     if recipe.teacher is not None:
@@ -172,8 +187,10 @@ def provenance(recipe: Recipe, setting: Setting) -> dict[str, Any]:
 
 def _trained(recipe: Recipe, number: int, setting: Setting, checkpoint: Path | None, what: str) -> Trained:
     stage, corpus = stages(recipe)[number], setting.corpus
-    architecture, spec = recipe.architecture.with_classes(len(corpus.labels)), recipe.frontend
+    architecture, spec = _architecture(recipe, setting), recipe.frontend
     start: nn.Module | None = None
+    if not number and recipe.start is not None:
+        start, spec = transfer.begun(recipe, zoo.find(recipe.start.model), architecture, recipe.seed)
     if number:
         parent = _kept(recipe, number - 1, setting)
         assert isinstance(parent.architecture, ArchitectureSpec)  # only the outcome of a recipe is an ensemble
@@ -191,9 +208,25 @@ def _trained(recipe: Recipe, number: int, setting: Setting, checkpoint: Path | N
         teacher = teacher_of(bundles, corpus, architecture.output, spec, stage.fit.speeds, setting.work, how)
     seed = _seed(recipe, number)
     with session(what, stage.fit, recipe.threads) as on_epoch:
-        return train_on(
-            corpus, heard, setting.clips, architecture, spec, stage.fit, seed, checkpoint, on_epoch, start, teacher
-        )
+        of = architecture, spec, stage.fit, seed, checkpoint, on_epoch, start, teacher
+        return train_on(corpus, heard, setting.clips, *of, _held_back(recipe, setting))
+
+
+def _held_back(recipe: Recipe, setting: Setting) -> HeldBack | None:
+    asked = recipe.validation
+    return None if asked is None else HeldBack(setting.validation, asked.every, asked.keep)
+
+
+def _architecture(recipe: Recipe, setting: Setting) -> ArchitectureSpec:
+    """What the first stage trains."""
+    if recipe.start is None:
+        return recipe.architecture.with_classes(len(setting.corpus.labels))
+    return transfer.architecture(recipe, zoo.find(recipe.start.model), setting.corpus.labels)
+
+
+def _started_from(recipe: Recipe) -> str:
+    assert recipe.start is not None  # asked for only where the recipe starts from a bundle
+    return zoo.find(recipe.start.model).files[WEIGHTS].sha256
 
 
 def _calibrated(
@@ -254,6 +287,8 @@ def _key(recipe: Recipe, number: int, setting: Setting) -> str:
         "clips": setting.digest,
         "versions": [version("edgeq"), torch.__version__],
         **({"member": recipe.member} if recipe.member and number else {}),
+        **({"validation": [asdict(recipe.validation), len(setting.validation)]} if recipe.validation else {}),
+        **({"start": [recipe.start.head, _started_from(recipe)]} if recipe.start else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -264,7 +299,8 @@ def _pruned(
     """A network after one more step of pruning. origin: what it was before the first; ratios are parts of that."""
     how = recipe.prune
     assert how is not None  # asked for only where the recipe prunes
-    unpruned = replace(recipe.architecture, classes=architecture.classes)
+    whole = recipe.architecture.widths
+    unpruned = replace(architecture, widths=(*whole, *architecture.widths[len(whole) :]))  # a transfer head stays
     wanted = ratios(origin, unpruned, how.method, how.sites, how.ratio)
     parts = {layer: ratio * step / how.steps for layer, ratio in wanted.items()}
     if step > 1:

@@ -24,7 +24,12 @@ def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...
     folds, licences = provenance.get("folds"), provenance.get("exclude_licences", [])
     if provenance.get("corpus") != corpus.name or not isinstance(folds, list) or not isinstance(licences, list):
         return ()
-    clips = tuple(clip for clip in corpus.clips if clip.licence not in licences and (not folds or clip.fold in folds))
+    splits = provenance.get("splits") or {clip.split for clip in corpus.clips}
+    clips = tuple(
+        clip
+        for clip in corpus.clips
+        if clip.licence not in licences and (not folds or clip.fold in folds) and clip.split in splits
+    )
     if not clips or len(clips) != provenance.get("clips"):
         return ()
     return clips if replace(corpus, clips=clips).hash == provenance.get("corpus_sha256") else ()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,33 @@ TOLD_EVERY = 100
 """Iterations after which one who counts these hears how far the fit is."""
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How a network is measured while it is fitted, on what it is not fitted to.
+
+    measure: of a network in evaluation mode on the processor, the more the better. every: how many epochs (iterations,
+    where the config counts these) lie between; the end is measured too. keep: of how many of the best networks the
+    weights are kept beside the checkpoint, as `best_place` says.
+    """
+
+    measure: Callable[[nn.Module], float]
+    every: int = 1
+    keep: int = 1
+
+
+@dataclass(frozen=True)
+class Best:
+    """What was measured of the best network, and how many steps it had behind it."""
+
+    score: float
+    step: int
+
+
+def best_place(checkpoint: Path, step: int) -> Path:
+    """Where the weights of one of the best networks are kept."""
+    return checkpoint.with_name(f"{checkpoint.name}.best-{step}")
+
+
 def fit(
     network: nn.Module,
     source: Source,
@@ -44,14 +72,16 @@ def fit(
     on_epoch: EpochDone | None = None,
     output: str = "softmax",
     teacher: Teacher | None = None,
-) -> None:
+    measured: Measured | None = None,
+) -> Best | None:
     """Fit a network in place, to the average of its weights over the last steps; it is left in evaluation mode.
 
     The weights it comes with are where it starts: fresh ones, or trained ones to fine-tune.
     source: of the training clips, see `source.Source`. spec: with the normalisation to train under. output: "softmax"
     or "sigmoid", for `loss.classification`. teacher: adds `loss.distillation`; its answers are in the order of the
     targets' classes, its maps those of the same clips. Where several processes fit together (`processes.current`), each
-    takes its share of the config's parts, and all end with the same network.
+    takes its share of the config's parts, and all end with the same network. Where it is `measured`, the averages that
+    it had then compete, and the best of them is the result, which is returned as `Best`.
     With `checkpoint`, the state is kept there after every epoch, and every config.checkpoint_minutes within one; a run
     that finds it goes on from it, with as many processes as there now are, and ends with the very weights of an
     uninterrupted one. on_epoch is told how many epochs are done (iterations, where the config counts these) and the
@@ -64,11 +94,12 @@ def fit(
         raise InputError(f"training on {source.clips} clips: expected at least 2")
     if source.clips < config.parts:
         raise InputError(f"training on {source.clips} clips in {config.parts} parts: expected a clip for each part")
-    run = _Run(network, source, spec, config, seed, output, teacher)
+    run = _Run(network, source, spec, config, seed, output, teacher, measured)
     with _deterministic(run.device):
         run.go(checkpoint, on_epoch or (lambda done, loss: None))
     if not all(tensor.isfinite().all() for tensor in run.averaged):
         raise InputError(f"training: weights became infinite; lower learning_rate (now {config.learning_rate:g})")
+    return run.best[0] if run.best else None
 
 
 class _Run:
@@ -83,6 +114,7 @@ class _Run:
         seed: int,
         output: str,
         teacher: Teacher | None,
+        measured: Measured | None,
     ) -> None:
         self.together = processes.current()
         self.own = self.together.share(config.parts)
@@ -107,8 +139,11 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.usable_precision == "float16")
         norms = [module for module in network.modules() if isinstance(module, _NormBase)]
         self.statistics = [one for norm in norms for one in norm.buffers()]
-        self.averaged = [t for t in network.state_dict().values() if t.is_floating_point()]
+        self.averaged = _floats(network)
         self.average = [t.clone() for t in self.averaged]
+        self.measured = measured
+        self.best: list[Best] = []
+        self.best_average: list[Tensor] = []
 
     def go(self, checkpoint: Path | None, on_epoch: EpochDone) -> None:
         """Every step that is left, and the average at the end."""
@@ -126,6 +161,8 @@ class _Run:
                 epoch_ends = done % self.epoch_steps == 0 or done == self.steps
                 tell = epoch_ends or (self.config.iterations > 0 and done - told >= TOLD_EVERY)
                 loss = self._mean(since, done) if tell else 0.0
+                if self.measured is not None and self._is_measured(done, self.measured.every):
+                    self._compete(self.measured, done, checkpoint)
                 late = time.monotonic() - kept >= 60 * self.config.checkpoint_minutes
                 if checkpoint is not None and self.together.main and (epoch_ends or late):
                     checkpoints.write(checkpoint, self._state(done))
@@ -134,6 +171,31 @@ class _Run:
                     on_epoch(done if self.config.iterations else done // self.epoch_steps, loss)
                     told, since = done, []
         self._finish()
+
+    def _is_measured(self, done: int, every: int) -> bool:
+        return done == self.steps or done % (every if self.config.iterations else every * self.epoch_steps) == 0
+
+    def _compete(self, measured: Measured, done: int, checkpoint: Path | None) -> None:
+        """Measure the average, and keep it where it is one of the best."""
+
+        def score() -> float:
+            network = copy.deepcopy(self.network).cpu().eval()
+            with torch.no_grad():
+                for tensor, average in zip(_floats(network), self.average, strict=True):
+                    tensor.copy_(average)
+            return measured.measure(network)
+
+        here = Best(float(self.together.from_main(score)), done)
+        self.best = sorted([*self.best, here], key=lambda one: -one.score)  # of equals the earlier one stays before
+        if self.best[0] is here:
+            self.best_average = [one.clone() for one in self.average]
+        gone, self.best = self.best[measured.keep :], self.best[: measured.keep]
+        if checkpoint is not None and self.together.main:
+            if here in self.best:
+                kept = {"fingerprint": self.fingerprint, "score": here.score, "average": self.average}
+                checkpoints.write(best_place(checkpoint, done), kept)
+            for one in gone:
+                best_place(checkpoint, one.step).unlink(missing_ok=True)
 
     def _mean(self, losses: list[Tensor], done: int) -> float:
         loss = math.fsum(one.item() for one in losses) / len(losses)
@@ -144,7 +206,7 @@ class _Run:
 
     def _finish(self) -> None:
         with torch.no_grad():
-            for tensor, average in zip(self.averaged, self.average, strict=True):
+            for tensor, average in zip(self.averaged, self.best_average or self.average, strict=True):
                 tensor.copy_(average)
         self.network.eval().to("cpu")
 
@@ -250,6 +312,8 @@ class _Run:
             "steps": done,
             "network": self.network.state_dict(),
             "average": self.average,
+            "best": [[one.score, one.step] for one in self.best],
+            "best_average": self.best_average,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "chance": chance,
@@ -266,6 +330,8 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
+        self.best = [Best(score, step) for score, step in state["best"]]
+        self.best_average = [one.to(self.device) for one in state["best_average"]]
         torch.set_rng_state(state["chance"][0])
         if self.device.type == "cuda" and len(state["chance"]) > 1:
             torch.cuda.set_rng_state(state["chance"][1])
@@ -280,6 +346,11 @@ class _Run:
         config = replace(self.config, device="auto", checkpoint_minutes=1.0)
         what = [asdict(config), self.spec.to_json(), self.seed, start.hexdigest(), self.source.fingerprint]
         return hashlib.sha256(json.dumps([*what, self.output, taught]).encode()).hexdigest()
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Weights and statistics, as they stand in the network."""
+    return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
 
 
 def _optimiser(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:

@@ -17,6 +17,35 @@ from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training.config import PAPER, Distillation, FitConfig
 
+HEADS = ("new", "transfer", "own")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The [start] table: a trained network that the first stage goes on from, in the place of fresh weights.
+
+    model: a bundle, with the recipe's architecture and log-mel. head: "new", a classifier in the place of its own;
+    "transfer", one behind its own, see `nets.registry.with_transfer_head`; "own", none, for a corpus of its labels.
+    """
+
+    model: str
+    head: str = "new"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The [validation] table: on which clips a network is measured while it is trained on others.
+
+    The clips of this split of the corpus, or of this fold. every: how many epochs (or iterations, as the training
+    counts) lie between; keep: of how many of the best networks the weights are kept beside the checkpoint. The best of
+    them is the result: what is measured of it there is more than other clips of the kind would give.
+    """
+
+    split: str = ""
+    fold: int | None = None
+    every: int = 1
+    keep: int = 1
+
 
 @dataclass(frozen=True)
 class Pruning:
@@ -65,7 +94,8 @@ class Recipe:
     """How a model is trained, stage by stage.
 
     architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
-    table; then, where there are such tables, prune, fine_tune and teacher. members: the networks of an ensemble, each
+    table; then, where there are such tables, prune, fine_tune and teacher. start: what the first stage goes on from.
+    validation: what the last training is measured on. members: the networks of an ensemble, each
     pruned its own way and then fine-tuned; none: the recipe makes one network. member: which of an ensemble's networks
     this recipe makes, see `of_members`; "" elsewhere. seed; threads (a result is repeatable for equal threads);
     exclude_licences: clips under these are left out; licence: of the bundle. sha256: of the recipe file, with that of
@@ -79,6 +109,8 @@ class Recipe:
     prune: Pruning | None = None
     fine_tune: FitConfig | None = None
     teacher: Teaching | None = None
+    start: Start | None = None
+    validation: Validation | None = None
     members: tuple[Member, ...] = ()
     member: str = ""
     seed: int = 0
@@ -101,12 +133,13 @@ def read(path: Path | str) -> Recipe:
     """Read a recipe.
 
     Top level: name, architecture (a preset of nets.registry), widths and output (to change those of the preset), seed,
-    threads, exclude_licences, licence. [frontend]: preset (default: the architecture's own) and any field of
-    FrontendSpec to change in it, the window among them; derivatives are "time" where the architecture takes 4
-    components, unless "power-frequency" is asked for; normalisation follows from the data. [fit]: the fields of
-    FitConfig. [prune]: those of Pruning. [fine_tune]: fields of FitConfig that differ from [fit]. [teacher]: model (one
-    or a list), recipe, both from the folder of this file, a model's bare name from the zoo; seeds, alpha, temperature.
-    [[members]], twice or more: name, ratios; then [prune] says how, and which filters of each goes by its own ratios.
+    threads, exclude_licences, licence. [start]: model (as that of [teacher]), head. [frontend]: preset (default: the
+    architecture's own) and any field of FrontendSpec to change in it, the window among them; derivatives are "time"
+    where the architecture takes 4 components, unless "power-frequency" is asked for; normalisation follows from the
+    data. [fit]: the fields of FitConfig. [validation]: those of Validation. [prune]: those of Pruning. [fine_tune]:
+    fields of FitConfig that differ from [fit]. [teacher]: model (one or a list), recipe, both from the folder of this
+    file, a model's bare name from the zoo; seeds, alpha, temperature. [[members]], twice or more: name, ratios; then
+    [prune] says how, and which filters of each goes by its own ratios.
     Raises InputError naming the file and the key where one is unknown (with the nearest known one), missing, or wrong.
     """
     return _read(Path(path), ())
@@ -130,7 +163,7 @@ def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
 
 
 def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Recipe:
-    tables = ("frontend", "fit", "prune", "fine_tune", "teacher", "members")
+    tables = ("start", "frontend", "fit", "validation", "prune", "fine_tune", "teacher", "members")
     known = ("name", "architecture", "widths", "output", "seed", "threads", "exclude_licences", "licence", *tables)
     _check_keys("", table, known, required=("name", "architecture", "fit"))
     name = manifest.checked_name(_value("", table, "name", str))
@@ -160,6 +193,8 @@ def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]
         prune=_pruning(_value("", table, "prune", dict)) if "prune" in table else None,
         fine_tune=fine_tune if "fine_tune" in table else None,
         teacher=_teaching(_value("", table, "teacher", dict), path, students) if "teacher" in table else None,
+        start=_start(_value("", table, "start", dict), path) if "start" in table else None,
+        validation=_validation(_value("", table, "validation", dict)) if "validation" in table else None,
         members=_members(table),
         seed=seed,
         threads=threads,
@@ -198,6 +233,30 @@ def _fit(within: str, table: Mapping[str, Any], required: tuple[str, ...] = ()) 
         else:
             values[key] = _value(within, table, key, {"int": int, "bool": bool}.get(str(kinds[key]), str))
     return values
+
+
+def _start(table: Mapping[str, Any], path: Path) -> Start:
+    _check_keys("start.", table, ("model", "head"), required=("model",))
+    head = _value("start.", table, "head", str, "new")
+    if head not in HEADS:
+        raise InputError(f"start.head = {head!r}: expected one of {', '.join(HEADS)}")
+    return Start(_beside(path, _value("start.", table, "model", str)), head)
+
+
+def _validation(table: Mapping[str, Any]) -> Validation:
+    _check_keys("validation.", table, ("split", "fold", "every", "keep"))
+    split = _value("validation.", table, "split", str, "")
+    if ("fold" in table) == bool(split) or split not in ("", "validation", "testing"):
+        raise InputError('validation: expected split = "validation" or "testing", or a fold')
+    every, keep = (_value("validation.", table, key, int, 1) for key in ("every", "keep"))
+    if every < 1 or keep < 1:
+        raise InputError(f"validation: every = {every}, keep = {keep}: expected 1 or more of each")
+    return Validation(split, _value("validation.", table, "fold", int) if "fold" in table else None, every, keep)
+
+
+def _beside(path: Path, model: str) -> str:
+    """A model as a recipe names it: a bare name is one of the zoo, anything else lies where the recipe says."""
+    return str(path.parent / model) if "/" in model else model
 
 
 def _pruning(table: Mapping[str, Any]) -> Pruning:
@@ -263,7 +322,7 @@ def _teaching(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) 
     if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError(f"teacher.seeds = {list(seeds)}: expected different whole numbers, 0 or more")
     return Teaching(
-        models=tuple(str(path.parent / model) if "/" in model else model for model in models),
+        models=tuple(_beside(path, model) for model in models),
         recipe=_read(path.parent / _value("teacher.", table, "recipe", str), students) if "recipe" in table else None,
         seeds=seeds,
         how=Distillation(
