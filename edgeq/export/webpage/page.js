@@ -77,6 +77,7 @@ function stop(why = "stopped") {
   microphone?.close();
   microphone = null;
   at("listen").textContent = "Listen";
+  picture.level(FLOOR_DB);
   picture.running(false, why);
 }
 
@@ -141,7 +142,6 @@ async function classify(file) {
       picture.scores(window.probabilities, { silent: window.gated });
       timed(window);
     });
-    picture.level(peak(samples));
     picture.scores(result.scores, { silent: result.silent });
     picture.status({ seconds: result.seconds });
     const best = [...result.scores.keys()].sort((one, other) => result.scores[other] - result.scores[one]).slice(0, TOP);
