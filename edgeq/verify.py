@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +27,11 @@ from edgeq.graph.ir import Graph
 from edgeq.graph.sqnr import layer_sqnr, sqnr_db
 from edgeq.nets.spec import EnsembleSpec
 from edgeq.progress import Advance, progress
+from edgeq.room import Room
 from edgeq.runtime import Runtime, embedded, web_page
+
+command = "edgeq.verify:verify"
+sys.modules[__name__].__class__ = Room  # edgeq.verify(model) is this function
 
 FLOAT_MAX_ABS_ERROR = 1e-4
 """Largest difference of probabilities between float stages."""
