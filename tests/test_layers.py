@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeq"
 
 FLOORS = (
-    ("errors", "atomic", "quiet", "machine", "progress", "batches"),
+    ("errors", "room", "atomic", "quiet", "machine", "progress", "batches"),
     ("audio", "nets", "graph", "budget", "decision"),
     ("lowering", "corpora", "cortexm", "manifest", "goldens"),
     ("bundle",),
