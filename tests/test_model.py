@@ -60,3 +60,17 @@ def test_what_goes_wrong_has_a_name_to_catch(exported: Bundle, tmp_path: Path) -
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         edgeq.nothing_of_that_name  # noqa: B018
     assert all(getattr(edgeq, name) for name in edgeq.__all__)
+
+
+def test_commands_are_functions_of_the_package_and_their_modules_stay_modules(exported: Bundle, tmp_path: Path) -> None:
+    from edgeq.bench.computer import Settings
+    from edgeq.export.run import Exported
+
+    model = edgeq.load(exported.folder)
+    written = edgeq.export(model, tmp_path / "out", formats=["onnx"])
+    assert isinstance(written, Exported) and (tmp_path / "out" / "bundle.json").exists()
+    assert edgeq.verify(tmp_path / "out").passed and edgeq.verify(model=exported).passed
+    (one,) = edgeq.bench(tmp_path / "out", target="cpu", settings=Settings(seconds=0.1, runs=3, meter=None)).results
+    assert (one.model, one.runtime) == ("small", "onnxruntime")
+    with pytest.raises(edgeq.InputError, match="target 'toaster'"):
+        edgeq.bench(model, "toaster")

@@ -115,7 +115,10 @@ def at_once(name: str, input_shape: Sequence[int], windows: int) -> int:
         return windows
     if name not in _BATCHES:
         return 1
-    return min(windows, batch_size(*input_shape[1:])) if len(input_shape) == 3 else windows
+    if len(input_shape) != 3:
+        return windows
+    _, mels, frames = input_shape
+    return min(windows, batch_size(mels, frames))
 
 
 def choose_stage(opened: Bundle, runtime: str | None = None, int8: bool = False) -> str:
