@@ -20,7 +20,7 @@ _REMINDER_SECONDS = 60.0
 _NOTHING = (math.inf, -math.inf, 0, 0)
 
 _WORDS = {
-    "silent": "nothing but zeros for {seconds:.0f} s: muted, or the wrong input; see edgeq live --list-devices",
+    "silent": "nothing but zeros for {seconds:.0f} s: muted, or the wrong input (--list-devices)",
     "stuck": "every sample is {peak:.3g} for {seconds:.0f} s: the device stands still; plug it in again",
     "clipping": "the sound clips ({share:.1%} of the samples at full scale): lower the input's gain",
     "quiet": "very quiet: at most {peak_db:.0f} dB of full scale in {seconds:.0f} s; raise the input's gain",
