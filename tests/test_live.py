@@ -22,6 +22,7 @@ from edgeq.errors import InputError
 from edgeq.live import lines, run
 from edgeq.live.capture import Chunk
 from edgeq.live.hits import Hits
+from edgeq.live.level import FLOOR_DB
 from edgeq.live.listener import Listener
 
 RATE = bundles.FRONTEND.sample_rate
@@ -356,12 +357,30 @@ def test_of_sound_that_came_late_in_one_piece_each_part_is_judged_for_itself(eag
     samples = np.concatenate([sound(11, 3), np.zeros(7 * RATE, np.float32)])
     samples[round(2.5 * RATE)] = np.nan
     late = [Chunk(samples, RATE, heard=100.0, missing=0)]
-    monkeypatch.setattr(run.sources, "piped", lambda *_: (chunk for chunk in late))
+    monkeypatch.setattr(run.sources, "piped", lambda *_: iter_closing(late))
     view = Kept()
     state = run.live(eager, run.Settings(run.STDIN), view)
     assert state.dropped == RATE // 4 and state.seconds == 10
     assert sum("NaN" in words for words in view.words) == sum("zeros" in words for words in view.words) == 1
     assert {one.time for one in view.updates} >= {1.0, 1.5, 2.0, 2.5, 3.75, 9.75}
+
+
+def test_the_level_falls_where_nothing_comes_any_more(model, monkeypatch):
+    samples = sound(11, 2)
+    chunks = [Chunk(samples, RATE, heard=2.0), Chunk(samples[:0], RATE, heard=2.0)]
+    monkeypatch.setattr(run.sources, "piped", lambda *_: iter_closing(chunks))
+    levels = []
+
+    class Meter(Kept):
+        def refresh(self, state):
+            levels.append(state.peak_db)
+
+    run.live(model, run.Settings(run.STDIN), Meter())
+    assert min(levels[:-1]) > -60 and levels[-1] == FLOOR_DB
+
+
+def iter_closing(chunks):
+    yield from chunks
 
 
 def test_a_recording_in_real_time_loses_nothing(model, tmp_path):

@@ -59,10 +59,11 @@ class Settings:
 class State:
     """How the listening goes, as of now.
 
-    labels, frontend, rule: what the model listens with. seconds: of sound. load, mean_load: processor time of this
-    process over time that passed, 1 is one core, in the last seconds and since the beginning. latencies: of the last
-    windows, in ms. inference_ms: what the last window took to compute, front end and network. counts: events so far, by
-    label; events: the last of them. words: what was said last of source or disk. interrupted: whether Ctrl-C ended it.
+    labels, frontend, rule: what the model listens with. seconds: of sound. peak_db: of the last chunk, in dB of full
+    scale; FLOOR_DB where nothing came. load, mean_load: processor time of this process over time that passed, 1 is one
+    core, in the last seconds and since the beginning. latencies: of the last windows, in ms. inference_ms: what the last
+    window took to compute, front end and network. counts: events so far, by label; events: the last of them. words:
+    what was said last of source or disk. interrupted: whether Ctrl-C ended it.
     """
 
     model: str
@@ -166,7 +167,8 @@ def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
                 if hits:
                     hits.keep(taken, listener.seconds)
                 state.seconds, state.dropped = listener.seconds, listener.dropped
-                state.peak_db, (state.load, state.mean_load) = level.peak_db, load.measured()
+                state.peak_db = level.peak_db if len(chunk.samples) else FLOOR_DB
+                state.load, state.mean_load = load.measured()
                 show(updates)
                 for view in views:
                     view.refresh(state)
