@@ -20,7 +20,7 @@ from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import augment, checkpoints
 from edgeq.training import fit as fitting
 from edgeq.training.config import FitConfig
-from edgeq.training.fit import fit
+from edgeq.training.fit import Best, Measured, fit
 from edgeq.training.processes import Processes
 from edgeq.training.source import Heard, InMemory, Plan
 
@@ -135,6 +135,48 @@ def test_a_run_killed_within_an_epoch_goes_on_to_the_very_same_weights(
     state = torch.load(tmp_path / "run", weights_only=True)
     assert state["steps"] == 7
     assert same(trained(tmp_path / "run"), trained(None))
+
+
+def test_of_those_measured_the_best_are_kept_and_the_best_is_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, scores = replace(CONFIG, epochs=6), [0.1, 0.5, 0.3, 0.5, 0.2, 0.4]
+    maps, targets = corpus()
+
+    def trained(checkpoint: Path | None, seen: list[dict[str, Tensor]]) -> tuple[Best | None, dict[str, Tensor]]:
+        def measure(measured: nn.Module) -> float:
+            assert not measured.training
+            seen.append({name: tensor.clone() for name, tensor in measured.state_dict().items()})
+            return scores[len(seen) - 1]
+
+        torch.manual_seed(0)
+        network = registry.build(ARCHITECTURE)
+        source = InMemory(maps, targets, SPEC, config)
+        best = fit(network, source, SPEC, config, 0, checkpoint, measured=Measured(measure, keep=2))
+        return best, network.state_dict()
+
+    seen: list[dict[str, Tensor]] = []
+    best, state = trained(tmp_path / "run", seen)
+    assert best == Best(0.5, 4) and same(state, seen[1]), "of equals the earlier one, after two epochs of two batches"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.best-4", "run.best-8"]
+    kept = torch.load(tmp_path / "run.best-8", weights_only=True)
+    assert kept["score"] == 0.5
+    floats = [tensor for tensor in seen[3].values() if tensor.is_floating_point()]
+    assert all(torch.equal(one, other) for one, other in zip(kept["average"], floats, strict=True))
+
+    step, again = fitting._Run._step, []
+
+    def killed(run: fitting._Run, number: int, heard: Iterator[Heard]) -> Tensor:
+        if number == 7:
+            raise KeyboardInterrupt
+        return step(run, number, heard)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting._Run, "_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "killed", again)
+    resumed, its = trained(tmp_path / "killed", again)
+    assert resumed == best and same(its, state), "what was best before the kill still is"
 
 
 def test_between_its_minutes_only_the_ends_of_epochs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

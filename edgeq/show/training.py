@@ -17,7 +17,7 @@ def training(result: Value) -> None:
     for name, value in result["metrics"].items():
         if name == "members":
             _members(console, value)
-        else:
+        elif name != "confusion":  # a table of all classes is for --json
             console.print(
                 f"{name.replace('_', ' ')}: {cells.accuracy(value) if 'accuracy' in name else cells.plain(value)}"
             )

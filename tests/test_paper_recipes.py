@@ -1,0 +1,156 @@
+"""The papers' schedules as recipes: each is read, and followed on a tiny copy of its corpus with a tiny network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import corpus_copies
+import numpy as np
+import pytest
+import torch
+
+from edgeq import bundle, corpora
+from edgeq.audio.frontend import FrontendSpec
+from edgeq.bundle import Bundle
+from edgeq.compress import chain, follow, transfer
+from edgeq.corpora import Corpus
+from edgeq.errors import InputError
+from edgeq.nets import arrays, registry
+from edgeq.nets.spec import ArchitectureSpec
+from edgeq.training import recipe as recipes
+from edgeq.training.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "recipes").glob("*.toml"))
+WHOLE, PRUNED = (8,) * 13, (8,) * 6 + (4,) * 6 + (8,)
+WINDOW = 0.4
+
+
+def tiny(recipe: Recipe, folder: Path) -> Recipe:
+    """The same with narrow layers, short windows, two batches of two."""
+    spec = replace(recipe.frontend, window_seconds=WINDOW, window_hop_seconds=WINDOW)
+    narrow = registry.preset("qcnn14").widths != recipe.architecture.widths
+    widths = PRUNED if narrow else WHOLE
+    shape, fit = spec.input_shape, replace(recipe.fit, iterations=2, batch_size=2, crop_seconds=(WINDOW,))
+    teacher = recipe.teacher
+    return replace(
+        recipe,
+        architecture=replace(recipe.architecture, widths=widths, input_shape=shape),
+        frontend=spec,
+        fit=fit,
+        threads=1,
+        fine_tune=recipe.fine_tune and fit,
+        start=recipe.start and replace(recipe.start, model=str(pretrained(folder, spec, widths).folder)),
+        validation=recipe.validation and replace(recipe.validation, every=1),
+        teacher=teacher and replace(teacher, recipe=teacher.recipe and tiny(teacher.recipe, folder)),
+    )
+
+
+def pretrained(folder: Path, spec: FrontendSpec, widths: tuple[int, ...]) -> Bundle:
+    """As if from AudioSet, with five classes."""
+    place = folder / f"pretrained-{sum(widths)}"
+    if not place.is_dir():
+        architecture = ArchitectureSpec("qcnn14", widths, 5, spec.input_shape, "sigmoid")
+        torch.manual_seed(1)
+        weights = arrays.weights(registry.build(architecture))
+        labels, normalised = tuple("abcde"), replace(spec, mean=(-60.0, 0, 0, 0), std=(20.0, 1, 1, 1))
+        bundle.write(
+            place, name="pretrained", architecture=architecture, frontend=normalised, labels=labels, weights=weights
+        )
+    return bundle.read(place)
+
+
+def copy_of(name: str, folder: Path) -> Corpus:
+    """A tiny copy of the corpus that a recipe is for, a few of its clips."""
+    corpus = corpora.open(getattr(corpus_copies, name)(folder))
+    if name == "audioset":
+        return corpus
+    chosen = [i for i, clip in enumerate(corpus.clips) if clip.fold in (1, 2)]
+    few = corpus.subset(chosen[:: max(1, len(chosen) // 24)])
+    for seed, clip in enumerate(few.clips):
+        corpus_copies.noise(clip.path, 0.5, seed)
+    return few
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
+    return {
+        name: copy_of(name, tmp_path_factory.mktemp(name)) for name in ("audioset", "gtzan", "esc50", "ravdess")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_is_read_and_followed(path: Path, copies: dict[str, Corpus], tmp_path: Path) -> None:
+    recipe = recipes.read(path)
+    assert recipe.name == path.stem and recipe.fit.optimiser == "amsgrad" and recipe.fit.mixup_alpha == 1.0
+    assert recipe.architecture.input_shape[2] == recipe.fit.crop_seconds[0] * 100 + 1
+    assert recipe.fit.iterations == (1_000_000 if path.stem.startswith("audioset") else 50_000)
+    corpus, small = copies[path.stem.split("-")[0]], tiny(recipe, tmp_path)
+    setting = (
+        follow._setting(small, corpus, tmp_path) if corpus.multi_label
+        else follow.without_fold(small, corpus, tmp_path, 1)
+    )  # fmt: skip
+    chain.check(small, setting)
+    trained = chain.trained(small, setting, None, path.stem)
+    expected = "sigmoid" if corpus.multi_label else "softmax"
+    assert trained.architecture.output == expected and trained.architecture.classes == len(corpus.labels)
+    assert (trained.best is not None) == corpus.multi_label
+    if recipe.start is not None:
+        widths = WHOLE if path.stem.endswith("qcnn14") else PRUNED
+        assert trained.architecture.widths == (*widths, 5), "its own classifier is the layer before the new one"
+        assert trained.frontend.mean == (-60.0, 0, 0, 0), "the normalisation that the weights know"
+
+
+def test_audioset_is_trained_on_its_training_clips_with_its_metrics(
+    copies: dict[str, Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeq.goldens._CANDIDATES", 64)
+    small = tiny(recipes.read(RECIPES[0].with_name("audioset-qcnn14.toml")), tmp_path)
+    written, metrics = follow.train(small, copies["audioset"], tmp_path / "bundle", tmp_path / "work")
+    assert written.provenance["clips"] == 3 and written.provenance["splits"] == ["training"]
+    assert 0 < metrics["training_mean_average_precision"] <= 1
+    assert 0 <= metrics["validation_mean_average_precision"] <= 1 and metrics["validation_step"] in (1, 2)
+    assert written.architecture.output == "sigmoid" and written.labels == copies["audioset"].labels
+
+
+def test_folds_are_averaged_as_in_the_paper(copies: dict[str, Corpus], tmp_path: Path) -> None:
+    small = tiny(recipes.read(RECIPES[0].with_name("gtzan-qcnn14-p25.toml")), tmp_path)
+    metrics = follow.cross_validation(small, copies["gtzan"], tmp_path / "work")
+    assert metrics["mean_of_folds"] == pytest.approx(np.mean(list(metrics["folds"].values())))
+    clips = len(copies["gtzan"].clips)
+    assert np.sum(metrics["confusion"]) == clips / 2, "a mean of two folds"
+    assert np.trace(metrics["confusion"]) == pytest.approx(metrics["accuracy"] * clips / 2)
+
+
+def starting(folder: Path, head: str) -> Recipe:
+    recipe = tiny(recipes.read(RECIPES[0].with_name("esc50-qcnn14.toml")), folder)
+    assert recipe.start is not None
+    return replace(recipe, start=replace(recipe.start, head=head))
+
+
+def test_a_new_head_keeps_everything_below_it(tmp_path: Path) -> None:
+    opened = pretrained(tmp_path, starting(tmp_path, "new").frontend, WHOLE)
+    source, classifier = opened.weights(), {"head.classifier.weight", "head.classifier.bias"}
+    tags = {"head.tags.weight", "head.tags.bias"}
+    for head, labels, new in (
+        ("new", "xyz", classifier),
+        ("transfer", "xyz", classifier | tags),
+        ("own", "abcde", set()),
+    ):
+        recipe = starting(tmp_path, head)
+        architecture = transfer.architecture(recipe, opened, labels)
+        network, spec = transfer.begun(recipe, opened, architecture, 0)
+        weights = arrays.weights(network)
+        fresh = {name for name in weights if name not in source or not np.array_equal(weights[name], source[name])}
+        assert fresh <= new and ("head.classifier.weight" in fresh) == bool(new)
+        if head == "transfer":
+            assert np.array_equal(weights["head.tags.weight"], source["head.classifier.weight"])
+        assert architecture.classes == len(labels) and spec.mean == opened.frontend.mean
+    with pytest.raises(InputError, match=r"has 5 labels of its own, the corpus 3: expected the same.*start\.head"):
+        transfer.architecture(recipe, opened, "xyz")
+    other = replace(recipe, architecture=replace(recipe.architecture, widths=PRUNED))
+    with pytest.raises(InputError, match=r"start\.model pretrained: qcnn14 .*expected qcnn14 .*give architecture"):
+        transfer.architecture(other, opened, "abcde")
+    deaf = replace(recipe, frontend=replace(recipe.frontend, fmin=100.0))
+    with pytest.raises(InputError, match="was trained on another log-mel"):
+        transfer.begun(deaf, opened, architecture, 0)
