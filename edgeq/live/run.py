@@ -61,9 +61,9 @@ class State:
 
     labels, frontend, rule: what the model listens with. seconds: of sound. peak_db: of the last chunk, in dB of full
     scale; FLOOR_DB where nothing came. load, mean_load: processor time of this process over time that passed, 1 is one
-    core, in the last seconds and since the beginning. latencies: of the last windows, in ms. inference_ms: what the last
-    window took to compute, front end and network. counts: events so far, by label; events: the last of them. words:
-    what was said last of source or disk. interrupted: whether Ctrl-C ended it.
+    core, in the last seconds and since the beginning. latencies: of the last windows, in ms. inference_ms: what the
+    last window took to compute, front end and network. counts: events so far, by label; events: the last of them.
+    words: what was said last of source or disk. interrupted: whether Ctrl-C ended it.
     """
 
     model: str
