@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+import soxr
 from click.testing import CliRunner
 
 from edgeq import classify, cli, goldens, runtime, tune, verify, zoo
@@ -295,6 +296,38 @@ LISTEN = """async () => {
 }"""
 
 
+RESAMPLE = """async ({ from, to, samples }) => {
+  const { Resampler } = await import("./resample.js");
+  const resampler = new Resampler(from, to);
+  const pieces = [];
+  let length = 1;
+  for (let first = 0; first < samples.length; first += length) {
+    length = 1 + ((7 * first) % 997);
+    pieces.push(...resampler.push(Float32Array.from(samples.slice(first, first + length))));
+  }
+  return pieces;
+}"""
+
+ONLY_ITS_OWN_RATE = """(rate) => {
+  const Any = AudioContext;
+  self.AudioContext = class extends Any {
+    constructor(options) {
+      if (options.sampleRate) throw new DOMException("", "NotSupportedError");
+      super({ sampleRate: rate });
+    }
+  };
+}"""
+
+OWN_RATE = 44_100
+"""Of a browser that has no other."""
+
+
+def chirp(rate):
+    """A sine from 50 Hz to 14 kHz in a second, which every rate from 32 kHz on holds."""
+    seconds = np.arange(rate) / rate
+    return (0.5 * np.sin(2 * np.pi * (50 * seconds + 6975 * seconds**2))).astype(np.float32)
+
+
 def recording(spec, seeds):
     return np.concatenate([goldens.waveform(seed, spec) for seed in seeds])
 
@@ -331,14 +364,12 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
         told = page.inner_text("#recording")
         detected = detectors(page)
         page.evaluate(LISTEN)
-        page.click("#listen")
-        for _ in range(200):  # the page's policy lets playwright evaluate, not wait for an expression
-            page.wait_for_timeout(50)
-            if page.evaluate("self.heard.reduce((count, one) => count + one.updates.length, 0)") >= 5:
-                break
-        page.click("#listen")
-        heard = page.evaluate("self.heard")
+        heard = listened(page)
         assert page.inner_text("#about").startswith("A window takes")
+        converted = at_its_own_rate(page)
+        resampled = page.evaluate(
+            RESAMPLE, {"from": OWN_RATE, "to": spec.sample_rate, "samples": chirp(OWN_RATE).tolist()}
+        )
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
         mends = refusals(page)
         assert not faults
@@ -362,7 +393,10 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
     assert_heard_alike(model, ready, heard)
     assert unquote(str(model.folder / "web")) in opened_as_file and "python3 -m http.server" in opened_as_file
     assert "denied" in mends["NotAllowedError"] and "no microphone" in mends["NotFoundError"]
-    assert "https or localhost" in mends["insecure"] and "Hz" in mends["rate"]
+    assert "https or localhost" in mends["insecure"]
+    assert_resampled_alike(resampled, spec.sample_rate)
+    assert f"at {OWN_RATE} Hz, converted to the model's {spec.sample_rate} Hz" in converted["source"]
+    assert_heard_alike(model, ready, converted["heard"])
 
 
 def assert_heard_alike(model, ready, heard):
@@ -383,6 +417,36 @@ def assert_heard_alike(model, ready, heard):
         assert (one["seconds"], one["silent"]) == (pytest.approx(other.time), other.silent)
         assert (one["heard"], one["active"]) == (other.heard, list(other.active))
         assert (one["event"] is None) == (other.event is None)
+
+
+def listened(page):
+    """What came of the microphone until five windows were heard."""
+    page.evaluate("self.heard = []")
+    page.click("#listen")
+    for _ in range(200):  # the page's policy lets playwright evaluate, not wait for an expression
+        page.wait_for_timeout(50)
+        if page.evaluate("self.heard.reduce((count, one) => count + one.updates.length, 0)") >= 5:
+            break
+    page.click("#listen")
+    return page.evaluate("self.heard")
+
+
+def at_its_own_rate(page):
+    """What came of it in a browser that does not convert rates."""
+    page.evaluate("() => { self.Kept = AudioContext; }")
+    page.evaluate(ONLY_ITS_OWN_RATE, OWN_RATE)
+    heard = listened(page)
+    page.evaluate("() => { self.AudioContext = self.Kept; }")
+    return {"heard": heard, "source": page.inner_text(".source")}
+
+
+def assert_resampled_alike(found, rate):
+    """Beside soxr: its passband is wider, the chirp lies in both."""
+    expected = soxr.resample(chirp(OWN_RATE), OWN_RATE, rate, quality="VHQ")
+    count = len(found)
+    assert 0.99 * len(expected) < count <= len(expected)
+    inside = slice(rate // 100, count)  # a chirp that begins at once is wider than its frequencies there
+    assert np.abs(np.array(found)[inside] - expected[:count][inside]).max() < 1e-3
 
 
 def detectors(page):
@@ -426,8 +490,6 @@ def refusals(page):
         page.evaluate(fault, name)
         said[name] = pressed()
     page.evaluate("delete navigator.mediaDevices.getUserMedia")  # the browser's own lies under it
-    page.evaluate("Object.defineProperty(AudioContext.prototype, 'sampleRate', { get: () => 48001 })")
-    said["rate"] = pressed()
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
     said["insecure"] = pressed()
     return said

@@ -1,5 +1,7 @@
 // The microphone of this device at the model's rate; whatever goes wrong is said with its mend.
 
+import { Resampler } from "./resample.js";
+
 const CHUNK_SECONDS = 0.04;
 const QUANTUM = 128; // samples that the audio thread hands on at a time
 
@@ -39,6 +41,7 @@ export class Microphone {
   constructor(stream) {
     this._stream = stream;
     this._context = null;
+    /** What it is called, and at which rate it is where that is not the model's. */
     this.name = stream.getAudioTracks()[0].label || "microphone";
   }
 
@@ -54,25 +57,17 @@ export class Microphone {
   }
 
   async _connect(rate, heard, lost) {
-    try {
-      this._context = new AudioContext({ sampleRate: rate, latencyHint: "interactive" });
-    } catch {
-      throw new MicrophoneError(`This browser has no sound at ${rate} Hz, which the model hears. Try another browser.`);
+    const source = this._source({ sampleRate: rate }) ?? this._source({});
+    if (!source) {
+      throw new MicrophoneError("This browser gives no sound from the microphone: try another, or choose a recording.");
     }
-    if (this._context.sampleRate !== rate) {
-      throw new MicrophoneError(differs(rate, `gives ${this._context.sampleRate} Hz`));
-    }
+    const own = this._context.sampleRate;
+    if (own !== rate) this.name += ` at ${own} Hz, converted to the model's ${rate} Hz`;
     await this._context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
-    let source;
-    try {
-      source = this._context.createMediaStreamSource(this._stream);
-    } catch {
-      const own = this._stream.getAudioTracks()[0].getSettings().sampleRate;
-      throw new MicrophoneError(differs(rate, own ? `gives this one's ${own} Hz` : "gives the device's own rate"));
-    }
-    const length = Math.max(1, Math.round((CHUNK_SECONDS * rate) / QUANTUM)) * QUANTUM;
+    const length = Math.max(1, Math.round((CHUNK_SECONDS * own) / QUANTUM)) * QUANTUM;
     const node = new AudioWorkletNode(this._context, "capture", { numberOfOutputs: 0, processorOptions: { length } });
-    node.port.onmessage = ({ data }) => heard(data);
+    const convert = own === rate ? (chunk) => chunk : converter(own, rate);
+    node.port.onmessage = ({ data }) => heard(convert(data));
     source.connect(node);
     await this._context.resume();
     const [track] = this._stream.getAudioTracks();
@@ -83,6 +78,31 @@ export class Microphone {
       if (this._context.state !== "running") lost("The browser has paused the sound: press Listen again.", true);
     };
   }
+
+  /** The microphone in a context of the rate asked for; null where this browser has not that rate, or, as Firefox,
+   *  connects microphones only to contexts of their own. */
+  _source(options) {
+    try {
+      this._context = new AudioContext({ ...options, latencyHint: "interactive" });
+      if (this._context.sampleRate === (options.sampleRate ?? this._context.sampleRate)) {
+        return this._context.createMediaStreamSource(this._stream);
+      }
+    } catch {
+      // as above
+    }
+    this._context?.close();
+    this._context = null;
+    return null;
+  }
+}
+
+/** Chunks at one rate to chunks at another; what comes behind a gap does not go on from what was before it. */
+function converter(from, to) {
+  let resampler = new Resampler(from, to);
+  return ({ samples, missing, heard }) => {
+    if (missing) resampler = new Resampler(from, to);
+    return { samples: resampler.push(samples), missing: Math.round((missing * to) / from), heard };
+  };
 }
 
 function refused(error) {
@@ -99,11 +119,4 @@ function refused(error) {
     default:
       return `The microphone does not start (${error.message}).`;
   }
-}
-
-function differs(rate, found) {
-  return (
-    `The model hears ${rate} Hz and this browser ${found} of a microphone: it does not convert rates. ` +
-    "Set the microphone to that rate, or use Chrome, Edge or Safari. Recordings work here."
-  );
 }
