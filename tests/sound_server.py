@@ -16,12 +16,21 @@ MICROPHONE = "edgeq_mic"
 """The name of the first microphone; the others' have their number behind it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """process: the server's; environment: what makes programs use it and nothing else."""
 
-    process: subprocess.Popen[bytes]
+    folder: Path
     environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def begin_again(self) -> None:
+        """After its end: another server in its place."""
+        self.process = _started(self.folder, self.environment)
 
     def play(self, path: Path, microphone: str = MICROPHONE) -> None:
         """Let a microphone hear a recording, to its end."""
@@ -72,22 +81,23 @@ def running(folder: Path, rate: int, microphones: Sequence[str] = (MICROPHONE,))
         "PULSE_SERVER": f"unix:{socket}",
         "ALSA_CONFIG_PATH": f"/usr/share/alsa/alsa.conf:{folder / 'asoundrc'}",
     }
+    server = Server(folder, environment, _started(folder, environment))
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def _started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     options = ["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes", "--realtime=no"]
     process = subprocess.Popen(
         ["pulseaudio", "-n", "-F", str(folder / "server.pa"), *options, "--high-priority=no"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    server = Server(process, environment)
-    try:
-        _wait(server)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(server: Server) -> None:
     until = time.monotonic() + 20
-    while subprocess.run(["pactl", "info"], env=server.environment, capture_output=True).returncode:
-        assert time.monotonic() < until and server.process.poll() is None, "PulseAudio does not start"
+    while subprocess.run(["pactl", "info"], env=environment, capture_output=True).returncode:
+        if time.monotonic() > until or process.poll() is not None:
+            process.kill()
+            raise RuntimeError("PulseAudio does not start")
         time.sleep(0.05)
+    return process

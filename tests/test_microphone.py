@@ -38,7 +38,7 @@ class FakePortAudio:
     def __init__(self, inputs, refuses=(), fails=None):
         self.default = SimpleNamespace(device=(1 if len(inputs) > 1 else -1, -1))
         self.inputs, self.refuses, self.fails = inputs, refuses, fails
-        self.opened = []
+        self.opened, self.begun, self.fails_to_begin = [], True, 0
 
     def query_devices(self):
         return [
@@ -55,9 +55,18 @@ class FakePortAudio:
         return self.opened[-1]
 
     def _initialize(self):
-        pass
+        if self.fails_to_begin:
+            self.fails_to_begin -= 1
+            raise PortAudioError("Error initializing PortAudio [PaErrorCode -9999]", -9999)
+        self.begun = True
 
-    _terminate = _exit_handler = _initialize
+    def _terminate(self):
+        if not self.begun:
+            raise PortAudioError("Error terminating PortAudio: not initialized [PaErrorCode -10000]", -10000)
+        self.begun = False
+
+    def _exit_handler(self):
+        pass
 
 
 NOT_KNOWN = SimpleNamespace(currentTime=0.0, inputBufferAdcTime=0.0)
@@ -218,6 +227,18 @@ def test_a_gap_is_told_of_a_device_that_is_back_at_once(portaudio, monkeypatch):
         while len(fake.opened) < 2:
             chunks.append(next(sound))
         assert sum(one.missing for one in [*chunks, *heard(sound, 0.2)]) >= 1
+
+
+def test_a_portaudio_that_failed_to_begin_is_begun_again(portaudio, monkeypatch):
+    monkeypatch.setattr(microphone, "_RETRY_SECONDS", 0.05)
+    fake = portaudio(INPUTS)
+    with Microphone("USB", print) as opened:
+        sound = iter(opened)
+        heard(sound, 0.1)
+        fake.fails_to_begin = 2
+        fake.opened[0].vanish()
+        heard(sound, 0.3)
+    assert len(fake.opened) == 2 and fake.fails_to_begin == 0
 
 
 def test_of_devices_with_one_name_the_one_of_the_same_number_is_opened_again(portaudio, monkeypatch):
@@ -463,6 +484,21 @@ def test_a_suspended_device_is_opened_again_and_time_goes_on_as_the_clock_does(s
     # What is played is heard, before and after, and silence is silence.
     for part in (before, after):
         assert {one["silent"] for one in part} == {False, True}
+
+
+@needs_server
+@pytest.mark.slow
+def test_a_server_that_dies_and_comes_back_is_heard_again(tmp_path):
+    with sound_server.running(tmp_path / "server", rate=44100) as mortal:
+        live = Live(mortal, "--seconds", "8")
+        mortal.end()
+        time.sleep(1)
+        mortal.begin_again()
+        updates, said, code = live.end()
+    assert code == 0 and "gone" in said and "back, at 44,100 Hz" in said
+    last = updates[-1]
+    assert last["dropped"] > 0.9 * 44100 and last["time"] - last["dropped"] / 44100 > 2
+    assert np.all(np.diff([one["time"] for one in updates]) > 0)
 
 
 @needs_server

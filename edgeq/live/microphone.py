@@ -179,7 +179,9 @@ class Microphone:
         while not self._stopping.is_set():
             try:
                 portaudio = _portaudio()
-                portaudio._terminate()  # there is no public way to have devices looked for again
+                # There is no public way to have devices looked for again. One that failed to begin cannot be ended.
+                with contextlib.suppress(portaudio.PortAudioError):
+                    portaudio._terminate()
                 portaudio._initialize()
                 self.device = _again(self.device, self._asked)
                 stream = _Stream(self.device)
