@@ -26,12 +26,12 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 TORCH = {
     "audio/frontend_torch.py", "compress/chain.py", "compress/channels.py", "compress/distill.py",
-    "compress/ensemble.py", "compress/prune.py", "compress/sharing.py", "compress/transfer.py", "lowering/building.py", "lowering/layers.py",
-    "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py", "nets/ensemble.py",
-    "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py", "runtime/torch_forward.py",
-    "runtime/torch_graph.py", "training/augment.py", "training/checkpoints.py", "training/device.py",
-    "training/fit.py", "training/loss.py", "training/processes.py", "training/result.py", "training/session.py",
-    "training/source.py", "training/streamed.py", "training/teacher.py", "training/trial.py",
+    "compress/ensemble.py", "compress/prune.py", "compress/sharing.py", "compress/transfer.py", "lowering/building.py",
+    "lowering/layers.py", "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py",
+    "nets/ensemble.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py",
+    "runtime/torch_forward.py", "runtime/torch_graph.py", "training/augment.py", "training/checkpoints.py",
+    "training/device.py", "training/fit.py", "training/loss.py", "training/processes.py", "training/result.py",
+    "training/session.py", "training/source.py", "training/streamed.py", "training/teacher.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -21,7 +22,8 @@ def train_command(
 ) -> None:
     """Train a bundle from RECIPE (TOML), through every stage it has; a killed run resumes where it stood.
 
-    On several cores, GPUs or machines, where the recipe has [fit] parts: torchrun --nproc-per-node N -m edgeq train ...
+    On several cores, GPUs or machines, where the recipe has [fit] parts:
+    torchrun --nproc-per-node N -m edgeq train RECIPE --data DIR
     """
     from edgeq.compress import follow
     from edgeq.training import processes
@@ -77,6 +79,7 @@ def prune_command(
     for option, given in (("--data", data), ("--epochs", epochs), ("--learning-rate", learning_rate)):
         if given is not None and not fine_tune:
             raise click.UsageError(f"{option} is for fine-tuning: add --fine-tune, or leave it out.")
+    _check_alone()
     from edgeq.compress import pruned
 
     names = [name.strip() for listed in sites for name in listed.split(",")]
@@ -123,6 +126,7 @@ def distill_command(
     The loss is alpha * cross-entropy with the labels + (1 - alpha) * KL divergence from the teacher's answers, both
     softened by the temperature. With a pruned model as student this is pruning with distillation.
     """
+    _check_alone()
     from edgeq.compress import distill
     from edgeq.training.config import Distillation
 
@@ -172,3 +176,11 @@ def ensemble_command(
         models, output, share_tolerance=share_tolerance, leave_one_out=leave_one_out, data=data, budget=budget
     )
     present(result, "ensemble", as_json)
+
+
+def _check_alone() -> None:
+    """Raises UsageError in a process of torchrun: each would do, and write, the same."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise click.UsageError(
+            "torchrun shares the work of edgeq train; write this as a recipe, or leave torchrun out."
+        )

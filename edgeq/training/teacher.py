@@ -103,7 +103,7 @@ class Lesson:
         self.elsewhere: dict[FrontendSpec, _Elsewhere] = {}
         for member in self.members:
             if isinstance(member.network, nn.Module):
-                channels_last(member.network.eval())
+                channels_last(member.network.eval().cpu())
             base = logmel_spec(member.frontend)
             if base != self.base and base not in self.elsewhere:
                 if member.maps is None:
