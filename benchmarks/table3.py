@@ -3,16 +3,22 @@
     python benchmarks/table3.py                 # measures what table3.json does not yet hold; half an hour, 3 GB
     python benchmarks/table3.py --only qcnn14-p50 --seconds 60       # measures that again
     python benchmarks/table3.py --report        # only writes table3.md again
+    python benchmarks/table3.py --target gpu    # the same on an NVIDIA GPU: table3-gpu.json and table3-gpu.md
 
 Each network takes turns with CNN14 in one process of `edgeq bench`, A B B A, in onnxruntime on one thread: a ratio is
 the median over pairs of turns, so that a busy machine disturbs both sides alike. Weights are random: time does not
 depend on what was learnt. What is finished is kept in table3.json at once.
+
+On a GPU that is done in onnxruntime and in torch, which runs the operators of the same files, in float32 (without
+tfloat32) and float16, one window and 64 windows a call, both copies between the computer's memory and the GPU's in it.
+What does not fit the GPU's memory is told and left out. Exit code 2 where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +34,7 @@ from lowering import lively
 
 from edgeq import atomic, fresh, goldens, machine
 from edgeq.bench import compare, latency, local
+from edgeq.errors import CheckFailed, InputError
 from edgeq.export.onnx import to_onnx
 from edgeq.lowering.fast import DEPTHWISE, lower_fast, worthwhile
 from edgeq.lowering.trace import lower
@@ -42,6 +49,8 @@ SECONDS = 40.0
 
 SOUND = 3
 """Seed of the synthetic sound that all networks hear."""
+
+GPU_SECONDS = 4.0
 
 ROWS = {
     # network: the paper's name, mAP, seconds for 1,000 clips of 30 s on an RTX 2070 Max-Q, 1e-4 kWh, 1e-4 kg of CO2
@@ -72,31 +81,74 @@ class File:
         return f"{self.network} {self.lowering}"
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a file is run."""
+
+    runtime: str = "onnxruntime"
+    precision: str = "float32"
+    batch: int = 1
+
+    def key(self, file: File) -> str:
+        """Of its row; a processor has one way, which goes without saying."""
+        return file.key if self == Way() else f"{file.key} {self.runtime} {self.precision} {self.batch}"
+
+
+WAYS = {
+    "cpu": (Way(),),
+    "gpu": tuple(
+        Way(runtime, precision, batch)
+        for runtime in ("onnxruntime-cuda", "torch-cuda")
+        for precision in ("float32", "float16")
+        for batch in (1, 64)
+    ),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="time the networks of the quaternion paper's Table III")
     parser.add_argument("--only", choices=list(ROWS), nargs="+", help="some of the networks, measured again")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="a pair of networks is timed for")
+    parser.add_argument("--target", choices=list(WAYS), default="cpu")
+    parser.add_argument("--seconds", type=float, help=f"a pair is timed for; {SECONDS:g}, on a GPU {GPU_SECONDS:g}")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page again")
     parser.add_argument("--folder", type=Path, default=HERE.parent / "build" / "table3", help="for the models")
-    parser.add_argument("-o", "--output", type=Path, default=HERE / "table3.json")
+    parser.add_argument("-o", "--output", type=Path, help="table3.json beside this script, or table3-gpu.json")
     arguments = parser.parse_args()
-    known = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    rows: dict[str, Any] = known.get("rows", {})
-    if not arguments.report:
-        (base,) = _files(BASE, arguments.folder)
-        for file in (file for name in arguments.only or ROWS for file in _files(name, arguments.folder)):
-            if arguments.only or file.key not in rows:
-                rows[file.key] = _measured(file, base, arguments.seconds)
-                ordered = {key: rows[key] for key in sorted(rows, key=_place)}
-                atomic.write_text(arguments.output, json.dumps({"kind": "measured", "rows": ordered}, indent=1) + "\n")
-    text = page(rows)
-    atomic.write_text(arguments.output.with_suffix(".md"), text)
+    on_gpu = arguments.target == "gpu"
+    output = arguments.output or HERE / ("table3-gpu.json" if on_gpu else "table3.json")
+    if on_gpu and not arguments.report and not machine.gpus():
+        print("table3: nvidia-smi finds no NVIDIA GPU here; run it on a machine that has one", file=sys.stderr)
+        sys.exit(2)
+    rows: dict[str, Any] = json.loads(output.read_text())["rows"] if output.exists() else {}
+    failures = [] if arguments.report else list(_measure_missing(rows, arguments, output))
+    text = (gpu_page if on_gpu else page)(rows)
+    atomic.write_text(output.with_suffix(".md"), text)
     print(text)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    sys.exit(bool(failures))
 
 
-def _place(key: str) -> tuple[int, str]:
-    network, lowering = key.split()
-    return list(ROWS).index(network), lowering
+def _measure_missing(rows: dict[str, Any], arguments: argparse.Namespace, output: Path) -> Iterator[str]:
+    """Adds to the rows what is not there, or is asked for again, and keeps each at once; gives what failed."""
+    seconds = arguments.seconds or (GPU_SECONDS if arguments.target == "gpu" else SECONDS)
+    (base,) = _files(BASE, arguments.folder)
+    for name in arguments.only or ROWS:
+        for file, way in itertools.product(_files(name, arguments.folder), WAYS[arguments.target]):
+            if way.key(file) in rows and not arguments.only:
+                continue
+            try:
+                rows[way.key(file)] = _measured(file, base, way, seconds)
+            except (CheckFailed, InputError) as failure:
+                yield f"{way.key(file)}: {failure}"
+                continue
+            ordered = {key: rows[key] for key in sorted(rows, key=_place)}
+            atomic.write_text(output, json.dumps({"kind": "measured", "rows": ordered}, indent=1) + "\n")
+
+
+def _place(key: str) -> tuple[int, list[str]]:
+    network, *rest = key.split()
+    return list(ROWS).index(network), rest
 
 
 def _files(name: str, folder: Path) -> tuple[File, ...]:
@@ -120,14 +172,13 @@ def _files(name: str, folder: Path) -> tuple[File, ...]:
     return files
 
 
-def _measured(file: File, base: File, seconds: float) -> dict[str, Any]:
-    print(f"timing {file.key} beside {BASE}", file=sys.stderr)
+def _measured(file: File, base: File, way: Way, seconds: float) -> dict[str, Any]:
+    print(f"timing {way.key(file)} beside {BASE}", file=sys.stderr)
     asked = [
-        {"path": str(one.path), "stage": None, "runtime": "onnxruntime", "inputs": str(one.sound)}
-        for one in (file, base)
+        {"path": str(one.path), "stage": None, "runtime": way.runtime, "inputs": str(one.sound)} for one in (file, base)
     ]
-    job = {"models": asked, "threads": 1, "batch": 1, "seconds": seconds, "runs": None, "affinity": None, "seed": 0}
-    job |= {"precision": None, "cuda_graphs": False}
+    job = {"models": asked, "threads": 1, "batch": way.batch, "seconds": seconds, "runs": None, "affinity": None}
+    job |= {"precision": way.precision, "cuda_graphs": False, "seed": 0}
     found = local.run({**job, "energy": None})
     first, second = found["models"]
     per_turn = first["per_turn"], second["per_turn"]
@@ -140,7 +191,8 @@ def _measured(file: File, base: File, seconds: float) -> dict[str, Any]:
         "ratio": asdict(compare.measured(first["nanoseconds"], second["nanoseconds"], per_turn, BASE)),
         "memory_bytes": first["memory_bytes"],
         "load_ms": first["load_ms"],
-        "runtime": f"onnxruntime {first['version']}",
+        "runtime": f"{way.runtime} {first['version']}",
+        **({} if first["parity"] is None else {"parity": first["parity"]}),
         "edgeq": version("edgeq"),
         "machine": found["machine"],
         "conditions": found["conditions"],
@@ -158,6 +210,32 @@ def page(rows: Mapping[str, Any]) -> str:
         _described(rows),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def gpu_page(rows: Mapping[str, Any]) -> str:
+    """The tables of a GPU in Markdown, one a runtime and precision, from the rows of table3-gpu.json."""
+    sections = ["# Table III of the quaternion paper on a GPU", _GPU_METHOD]
+    for runtime, precision in dict.fromkeys((way.runtime, way.precision) for way in WAYS["gpu"]):
+        sections += [f"## {runtime}, {precision}", "\n".join(_gpu_table(rows, runtime, precision))]
+    return "\n\n".join([*sections, _described(rows)]) + "\n"
+
+
+_GPU_METHOD = """Written by `python benchmarks/table3.py --target gpu`. Measured: windows of 10 s, random weights, each
+network in turns with CNN14 in the same runtime, precision and batch; the copies between the computer's memory and the
+GPU's are in the time. In brackets the ratio to CNN14's. *block* is one real convolution a quaternion layer, *fast* the
+same in half the multiplications. Published: seconds for 1,000 clips of 30 s on a GeForce RTX 2070 Max-Q (in brackets
+over CNN14's)."""
+
+
+def _gpu_table(rows: Mapping[str, Any], runtime: str, precision: str) -> Iterator[str]:
+    ways = [(lowering, Way(runtime, precision, batch)) for batch in (1, 64) for lowering in (BLOCK, FAST)]
+    head = ["network", *(f"{lowering}, batch {way.batch}, ms" for lowering, way in ways), "published s"]
+    yield _line(head)
+    yield _line(["---"] + ["---:"] * (len(head) - 1))
+    for network, (title, _, seconds, *_) in ROWS.items():
+        found = (rows.get(way.key(File(network, lowering, Path(), Path()))) for lowering, way in ways)
+        cells = [f"{row['latency_ms']['p50']:.3g} ({row['ratio']['ratio']:.2f})" if row else "" for row in found]
+        yield _line([title, *cells, f"{seconds:.2f} ({seconds / ROWS[BASE][2]:.2f})"])
 
 
 _METHOD = """Written by `python benchmarks/table3.py`. Measured: float32, batch 1, one thread of onnxruntime, one window
