@@ -9,6 +9,7 @@ Needs qemu-system-arm and a C compiler of this machine (gcc), for --compiler gcc
 from __future__ import annotations
 
 import argparse
+import atexit
 import bisect
 import shutil
 import subprocess
@@ -198,6 +199,7 @@ def in_simulator(elf: Path, core: str, job: Job) -> Seen:
 
 def _link_by_gcc(files: Mapping[str, str], core: str, roots: tuple[str, ...]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="edgeq-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the program in it is run until then
     inputs = {**files, "edgeq_runtime.c": (build.SUPPORT / "runtime.c").read_text()}
     for name, text in inputs.items():
         (folder / name).write_text(text)
