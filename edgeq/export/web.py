@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def page(
 
 def notes(folder: Path, frontend: FrontendSpec) -> list[str]:
     """What is to be known of a page: how it is looked at, and what may not work in every browser."""
-    told = [f"to look at the page: python3 -m http.server --directory {folder}, then open http://127.0.0.1:8000"]
+    serve = f"python3 -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(folder))}"
+    told = [f"to look at the page: {serve}, then open http://127.0.0.1:8000"]
     if not BROWSER_RATES[0] <= frontend.sample_rate <= BROWSER_RATES[1]:
         told.append(
             f"the page's sound is at {frontend.sample_rate} Hz; browsers promise {BROWSER_RATES[0]} to "

@@ -22,10 +22,12 @@ let busy = []; // [when, ms] of the last windows
 
 async function begin() {
   if (location.protocol === "file:") return; // opened.js says what to do
+  at("about").textContent = "Loading the model and what runs it, 14 MB and more…";
   try {
     engine = await Engine.open();
   } catch (error) {
     say(`The model does not start here: ${error.message}`);
+    at("about").textContent = "";
     return;
   }
   const { name, labels, frontend, hertz, decibels, about } = engine.facts;
