@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
 from edgeq.compress import chain, follow, transfer
 from edgeq.corpora import Corpus
+from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 from edgeq.nets import arrays, registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import recipe as recipes
-from edgeq.training.recipe import Recipe
+from edgeq.training import result
+from edgeq.training.recipe import Pruning, Recipe, Validation
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "recipes").glob("*.toml"))
 WHOLE, PRUNED = (8,) * 13, (8,) * 6 + (4,) * 6 + (8,)
@@ -154,3 +157,58 @@ def test_a_new_head_keeps_everything_below_it(tmp_path: Path) -> None:
     deaf = replace(recipe, frontend=replace(recipe.frontend, fmin=100.0))
     with pytest.raises(InputError, match="was trained on another log-mel"):
         transfer.begun(deaf, opened, architecture, 0)
+
+
+def test_clips_held_back_or_of_another_split_are_not_trained_on(copies: dict[str, Corpus], tmp_path: Path) -> None:
+    recipe = recipes.read(RECIPES[0].with_name("esc50-qcnn14.toml"))
+    corpus = copies["esc50"]
+    folds = [clip.fold for clip in corpus.clips]
+    setting = follow._setting(replace(recipe, validation=Validation(fold=2)), corpus, tmp_path)
+    assert {folds[i] for i in setting.clips} == {1} and {folds[i] for i in setting.validation} == {2} and setting.whole
+    assert not follow.without_fold(recipe, corpus, tmp_path, 1).whole
+    with pytest.raises(InputError, match="no clip of fold 9 to validate on; it has splits none, folds 1, 2"):
+        follow._setting(replace(recipe, validation=Validation(fold=9)), corpus, tmp_path)
+    with pytest.raises(InputError, match="no clip of split 'testing' to validate on; it has splits none"):
+        follow._setting(replace(recipe, validation=Validation("testing")), corpus, tmp_path)
+    audio = follow._setting(recipe, copies["audioset"], tmp_path)
+    assert [copies["audioset"].clips[i].split for i in audio.clips] == ["training"] * 3 and audio.whole
+    told = result.provenance(copies["audioset"].subset(audio.clips), recipe.fit, 0, 1)
+    assert trained_on(told, copies["audioset"]) == copies["audioset"].subset(audio.clips).clips
+
+
+def test_several_labels_and_a_softmax_do_not_go_together(copies: dict[str, Corpus], tmp_path: Path) -> None:
+    small = tiny(recipes.read(RECIPES[0].with_name("audioset-qcnn14.toml")), tmp_path)
+    small = replace(small, architecture=replace(small.architecture, output="softmax"))
+    with pytest.raises(InputError, match='clips have several labels, the output is a softmax; give output = "sigmoid"'):
+        chain.trained(small, follow._setting(small, copies["audioset"], tmp_path), None, "test")
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ('[start]\nhead = "new"', "missing key start.model"),
+        ('[start]\nmodel = "a"\nhead = "old"', "start.head = 'old': expected one of new, transfer, own"),
+        ("[validation]\nevery = 2", 'validation: expected split = "validation" or "testing", or a fold'),
+        ('[validation]\nfold = 1\nsplit = "testing"', "validation: expected split"),
+        ('[validation]\nsplit = "training"', "validation: expected split"),
+        ("[validation]\nfold = 1\nkeep = 0", "validation: every = 1, keep = 0: expected 1 or more"),
+        ("[fit]\nepochs = 3\niterations = 3", "fit: epochs = 3: expected none beside iterations"),
+        ("[fit]\niterations = 3\ncompile = 1", "fit.compile = 1: expected true or false"),
+        ("[fit]\nepochs = 3\nbatch_size = 6\nparts = 4", "fit: batch_size = 6: expected a multiple of parts, 4"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said(tables: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    fit = "" if "[fit]" in tables else "[fit]\nepochs = 1\n"
+    path.write_text(f'name = "a"\narchitecture = "qtiny"\n{fit}{tables}\n')
+    with pytest.raises(InputError, match=re.escape(message)):
+        recipes.read(path)
+
+
+def test_fine_tuning_may_count_otherwise_than_the_fit(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('name = "a"\narchitecture = "qtiny"\n[fit]\nepochs = 3\n[fine_tune]\niterations = 70\n')
+    tuned = recipes.read(path).fine_tune
+    assert tuned is not None and (tuned.epochs, tuned.iterations, tuned.unit) == (0, 70, "iterations")
+    steps = replace(recipes.read(path), prune=Pruning("l1", 0.5, steps=2))
+    assert [stage.fit.length for stage in chain.stages(steps) if stage.fit] == [3, 35, 35]
