@@ -83,7 +83,7 @@ def pack_command(
     max_damaged: float,
     as_json: bool,
 ) -> None:
-    """Pack the corpus in DIR into WebDataset shards with an index.
+    """Pack the corpus in DIR into WebDataset shards with an index, for `edgeq train --data`.
 
     A run that was killed or met a full disk goes on where it stood when it is started again.
     """

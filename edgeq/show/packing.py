@@ -26,3 +26,4 @@ def packing(result: Value) -> None:
         f"{result['shards']:,} shards ({result['kept']:,} were there already)"
     )
     console.print(f"[green]wrote[/] {escape(result['packed'])}", soft_wrap=True)
+    console.print(f"[dim]next:[/] edgeq train RECIPE --data {escape(result['packed'])}", soft_wrap=True)
