@@ -16,9 +16,10 @@ import soundfile
 
 import edgeq
 from edgeq import cli, corpora, zoo
-from edgeq.bench import carbon, computer, local, run, subject
+from edgeq.bench import accuracy, carbon, computer, local, run, subject
 from edgeq.bench.computer import Contender, Form, Settings
 from edgeq.bench.energy import Reading
+from edgeq.bench.recordings import first_window
 from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import cost, from_tflite
 
@@ -186,7 +187,7 @@ def test_accuracy_is_that_of_the_precision(recordings: Path, monkeypatch: pytest
     opened = []
 
     def spied(*given: Any, **named: Any) -> Any:
-        opened.append((*given[1:], named["precision"]))
+        opened.append((*given[1:], named.get("precision")))
         return run_open(*given, **named)
 
     run_open = run.runtimes.open
@@ -197,6 +198,10 @@ def test_accuracy_is_that_of_the_precision(recordings: Path, monkeypatch: pytest
     assert sorted(opened) == [("onnx", "onnxruntime", "float16"), ("onnx", "onnxruntime", "float32")]
     losses = {(one.precision, one.accuracy["log_loss"]) for one in found if one.accuracy}
     assert len(found) == 4 and len(losses) == 2, "as many as there are precisions"
+    monkeypatch.setattr(local, "run", lambda job, on_progress: reply(runtime="onnxruntime-cuda"))
+    (elsewhere,) = run.bench("esc10-qnano", "cpu", BRIEF, data=recordings).results
+    assert elsewhere.accuracy and elsewhere.accuracy["runtime"] == "onnxruntime"
+    assert "onnxruntime-cuda in float32 does not run here" in " ".join(elsewhere.warnings)
 
 
 def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None:
@@ -213,10 +218,10 @@ def test_energy_is_the_meters_or_follows_from_stated_power_and_says_so() -> None
 
 def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
     grid = carbon.intensity("GB")
-    found = run._emitting(measured(energy=reading(3.6)), grid).co2_g
+    found = carbon.emitting(measured(energy=reading(3.6)), grid).co2_g
     assert found is not None and found.kind == "estimated" and "United Kingdom" in str(found.source)
     assert found.value == pytest.approx(grid.grams_per_kwh * 1e-6)
-    without = run._emitting(measured(), grid)
+    without = carbon.emitting(measured(), grid)
     assert without.co2_g is None and "no CO2" in without.warnings[-1] and "--watts" in without.warnings[-1]
 
 
@@ -326,7 +331,7 @@ def test_an_interruption_after_the_timing_leaves_the_times(
 
     monkeypatch.setattr(local, "run", lambda job, on_progress: reply())
     monkeypatch.setattr(
-        run.accuracy if where == "scores" else run.verify, "measure" if where == "scores" else "verify", interrupted
+        accuracy if where == "scores" else run.verify, "measure" if where == "scores" else "verify", interrupted
     )
     data = ("--data", recordings) if where == "scores" else ()
     page = tmp_path / "report.json"
@@ -388,5 +393,5 @@ def test_a_recording_whose_first_samples_hold_no_window_is_timed_on_all_the_same
         (tmp_path / label).mkdir()
         soundfile.write(tmp_path / label / "0.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     spec = zoo.find("esc10-qtiny").frontend
-    window = run._first_window(corpora.open(tmp_path).clips[0], spec)
+    window = first_window(corpora.open(tmp_path).clips[0], spec)
     assert window is not None and window.shape == (1, *spec.input_shape)

@@ -6,9 +6,10 @@ import csv
 import difflib
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
+from edgeq.bench.result import ESTIMATED, Band, Result, Value
 from edgeq.errors import InputError
 
 _JOULES_PER_KWH = 3.6e6
@@ -51,6 +52,14 @@ def grams(joules: float, grid: Intensity) -> float:
     return joules / _JOULES_PER_KWH * grid.grams_per_kwh
 
 
+def emitting(result: Result, grid: Intensity) -> Result:
+    """A result with its CO2, or where nothing tells its energy with the word that it needs that."""
+    if result.energy_mj is not None:
+        return replace(result, co2_g=_co2(result.energy_mj, grid))
+    told = "no CO2, as nothing tells the energy here: name a sensor with --meter, or state the power with --watts"
+    return replace(result, warnings=(*result.warnings, told))
+
+
 @functools.cache
 def _table() -> Mapping[str, Intensity]:
     """By both codes."""
@@ -75,3 +84,11 @@ def _near(asked: str, table: Mapping[str, Intensity]) -> list[Intensity]:
     names = {one.country.lower(): one for one in grids} | {code.lower(): one for code, one in table.items()}
     alike = [names[name] for name in difflib.get_close_matches(lower, names, n=3, cutoff=0.65)]
     return list(dict.fromkeys(called or alike))[:3]
+
+
+def _co2(energy: Value | Band, grid: Intensity) -> Value | Band:
+    source = f"{grid.grams_per_kwh:g} g a kWh, {grid.country} {grid.year} ({grid.source}); energy {energy.kind}"
+    of = functools.partial(grams, grid=grid)
+    if isinstance(energy, Value):
+        return Value(of(energy.value / 1e3), ESTIMATED, source)
+    return Band(of(energy.low / 1e3), of(energy.high / 1e3), ESTIMATED, source)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from edgeq.bench import frontend
 from edgeq.bench.result import COUNTED, SIMULATED, Band, Figure, Layer, Result
-from edgeq.cortexm import build, simulate
+from edgeq.bench.subject import Subject, int8_graph
+from edgeq.cortexm import build, project, simulate
 from edgeq.cortexm.emit import Sources, emit
 from edgeq.cortexm.simulate import Count, Run
 from edgeq.cortexm.targets import ESTIMATED, Target
-from edgeq.errors import CheckFailed
+from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import cost, reference
 from edgeq.graph.ir import Graph
 
@@ -65,6 +68,33 @@ def measure(graph: Graph, name: str, target: Target) -> Result:
         layers=_layers(graph, sources, run, target),
         machine=_machine(target),
         figures=FIGURES,
+    )
+
+
+def whole(one: Subject, board: Target) -> Result:
+    """What one inference of a model costs on a target, and its front end beside it where the model has one.
+
+    Raises as `measure`; InputError too where the model has no INT8 TFLite file, CheckFailed where both do not fit.
+    """
+    graph, name = int8_graph(one), one.path.stem if one.bundle is None else one.bundle.name
+    result = replace(measure(graph, name, board), model=one.name)
+    if one.bundle is None or one.frontend is None:
+        return result
+    made = project.project(graph, name, one.bundle.labels, one.frontend, one.bundle.decision, board)
+    project.sizes(made, board)  # or the front end does not fit beside the network
+    quantization = graph.tensors[graph.input].quantization
+    assert quantization is not None  # or there was no C of the network
+    try:
+        front = frontend.measure(one.frontend, quantization, name, board)
+    except InputError as error:
+        return replace(result, warnings=(*result.warnings, f"without the front end, which has no C: {error}"))
+    assert isinstance(front.latency_ms, Band) and isinstance(result.latency_ms, Band)  # both simulated
+    slowest = front.latency_ms.high + result.latency_ms.high
+    return replace(
+        result,
+        frontend=front,
+        real_time_factor=1e3 * one.frontend.window_hop_seconds / slowest,
+        figures={**result.figures, "real_time_factor": Figure(result.kind, result.latency_ms.source)},
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,32 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgeq import corpora, machine, verify
+from edgeq import machine, verify
 from edgeq import runtime as runtimes
-from edgeq.audio.frontend import FrontendSpec
-from edgeq.audio.windows import windows
-from edgeq.bench import accuracy, carbon, compare, computer, frontend, local, microcontroller, remote, subject
-from edgeq.bench.carbon import Intensity
+from edgeq.bench import carbon, compare, computer, local, microcontroller, recordings, remote, subject
 from edgeq.bench.computer import Contender, Form, Settings, Start
 from edgeq.bench.local import OnProgress
-from edgeq.bench.result import ESTIMATED, Band, Figure, Result, Value
+from edgeq.bench.result import Result
 from edgeq.bench.subject import Subject
-from edgeq.bundle import Bundle
-from edgeq.corpora import Clip
-from edgeq.cortexm import project, targets
+from edgeq.cortexm import targets
 from edgeq.cortexm.targets import Target
 from edgeq.errors import CheckFailed, InputError
 from edgeq.progress import progress
-from edgeq.runtime import Runtime
 
 _CPU, _GPU = "cpu", "gpu"
-_CLIPS = 8
-"""Recordings whose first windows are what models are timed on."""
-
-_EXACT = "tflite-int8", "litert-reference"
-"""What a microcontroller's C was compared with, code by code."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +74,11 @@ def bench(
     given = [models] if isinstance(models, str | Path) else list(models)
     everyone = _told_apart([subject.open(model) for model in ([*given, other] if other is not None else given)])
     subjects, rival = everyone[: len(given)], everyone[-1] if other is not None else None
-    clips = None if data is None else _labelled(everyone, Path(data))
+    clips = None if data is None else recordings.labelled(everyone, Path(data))
     results: list[Result] = []
     failures: list[Exception] = []
     interrupted = False
-    with _inputs(everyone, clips) as inputs:
+    with recordings.timed_on(everyone, clips) as inputs:
         for attempt in (one for place in places for one in _attempts(place, subjects, rival, settings, inputs)):
             try:
                 results += attempt()
@@ -108,13 +94,13 @@ def bench(
     results = _once(results)
     if data is not None and not interrupted:
         try:
-            results = _scored(results, everyone, Path(data))
+            results = recordings.scored(results, everyone, Path(data))
         except InputError as failure:  # what was timed is not lost for a recording
             failures.append(failure)
         except KeyboardInterrupt:
             interrupted = True
     if grid is not None:
-        results = [_emitting(result, grid) for result in results]
+        results = [carbon.emitting(result, grid) for result in results]
     return Bench(tuple(results), tuple(map(str, failures)), interrupted)
 
 
@@ -195,33 +181,10 @@ def _on_computer(contenders: Sequence[Contender], form: Form, place: _Place, set
 
 
 def _on_board(pair: Sequence[Subject], board: Target) -> list[Result]:
-    found = [_simulated(one, board) for one in pair]
+    found = [microcontroller.whole(one, board) for one in pair]
     if len(found) == 2:
         found[0] = replace(found[0], comparison=compare.simulated(*found))
     return found
-
-
-def _simulated(one: Subject, board: Target) -> Result:
-    graph, name = subject.int8_graph(one), one.path.stem if one.bundle is None else one.bundle.name
-    result = replace(microcontroller.measure(graph, name, board), model=one.name)
-    if one.bundle is None or one.frontend is None:
-        return result
-    whole = project.project(graph, name, one.bundle.labels, one.frontend, one.bundle.decision, board)
-    project.sizes(whole, board)  # or the front end does not fit beside the network
-    quantization = graph.tensors[graph.input].quantization
-    assert quantization is not None  # or there was no C of the network
-    try:
-        front = frontend.measure(one.frontend, quantization, name, board)
-    except InputError as error:
-        return replace(result, warnings=(*result.warnings, f"without the front end, which has no C: {error}"))
-    assert isinstance(front.latency_ms, Band) and isinstance(result.latency_ms, Band)  # both simulated
-    slowest = front.latency_ms.high + result.latency_ms.high
-    return replace(
-        result,
-        frontend=front,
-        real_time_factor=1e3 * one.frontend.window_hop_seconds / slowest,
-        figures={**result.figures, "real_time_factor": Figure(result.kind, result.latency_ms.source)},
-    )
 
 
 def _once(results: Sequence[Result]) -> list[Result]:
@@ -229,99 +192,12 @@ def _once(results: Sequence[Result]) -> list[Result]:
     seen: set[tuple[str, ...]] = set()
     kept = []
     for result in results:
-        key = (result.model, result.target, *_form(result), str(result.batch))
+        key = (result.model, result.target, *recordings.form(result), str(result.batch))
         if result.comparison is None and key in seen:
             continue
         seen.add(key)
         kept.append(result)
     return kept
-
-
-def _scored(results: Sequence[Result], subjects: Sequence[Subject], data: Path) -> list[Result]:
-    """With the accuracy of each stage in each runtime and precision, all of a model's on the same recordings."""
-    found: dict[tuple[str, ...], Any] = {}
-    names: dict[tuple[str, ...], str] = {}
-    for one in subjects:
-        assert one.bundle is not None  # see _labelled
-        forms = sorted({_form(result) for result in results if result.model == one.name})
-        ready = {" in ".join(form): _ready(one.bundle, *form) for form in forms}
-        scores = accuracy.measure(one.bundle, ready, data)
-        for form in forms:
-            found[one.name, *form] = scores[" in ".join(form)]
-            names[one.name, *form] = ready[" in ".join(form)].name
-    scored = []
-    for result in results:
-        key = result.model, *_form(result)
-        said = {**found[key].to_json(), "stage": key[1], "runtime": names[key]}
-        scored.append(replace(result, accuracy=said, warnings=(*result.warnings, *found[key].warnings)))
-    return scored
-
-
-def _ready(opened: Bundle, stage: str, runtime: str, precision: str) -> Runtime:
-    """A stage in the runtime that it was timed in, or where only another machine has that in the usual one."""
-    of_float = None if precision == "int8" else precision
-    try:
-        return runtimes.open(opened, stage, runtime, precision=of_float)
-    except InputError:
-        return runtimes.open(opened, stage)
-
-
-def _form(result: Result) -> tuple[str, str, str]:
-    """Stage, runtime and precision, of a microcontroller those that its codes were held to."""
-    stage, runtime = _EXACT if result.target in targets.listed() else (result.stage, result.runtime)
-    return stage, runtime, str(result.precision)
-
-
-def _labelled(subjects: Sequence[Subject], data: Path) -> Sequence[Clip]:
-    """The recordings, which every model has to know how to name: told before the long work."""
-    corpus = corpora.open(data)
-    for one in subjects:
-        if one.bundle is None:
-            raise InputError(f"{one.path}: --data needs its bundle's folder, which has labels and the front end")
-        accuracy.check_labels(one.bundle, corpus, data)
-    return corpus.clips
-
-
-@contextmanager
-def _inputs(subjects: Sequence[Subject], clips: Sequence[Clip] | None) -> Iterator[dict[Path, Path]]:
-    """Files of windows to time models on, by the model's path; none without recordings."""
-    if clips is None:
-        yield {}
-        return
-    chosen = [clips[index] for index in np.linspace(0, len(clips) - 1, min(_CLIPS, len(clips))).astype(int)]
-    with tempfile.TemporaryDirectory() as folder:
-        found = {}
-        for number, one in enumerate(subjects):
-            assert one.frontend is not None
-            first = [window for clip in chosen if (window := _first_window(clip, one.frontend)) is not None]
-            if first:
-                found[one.path] = Path(folder) / f"{number}.npy"
-                np.save(found[one.path], np.concatenate(first))
-        yield found
-
-
-def _first_window(clip: Clip, spec: FrontendSpec) -> np.ndarray | None:
-    """None where the recording cannot be decoded: scoring says so. The first of its batches may be empty."""
-    try:
-        return next((batch.features[:1] for batch in windows(clip.path, spec) if len(batch.features)), None)
-    except InputError:
-        return None
-
-
-def _emitting(result: Result, grid: Intensity) -> Result:
-    """With its CO2, or without its energy the word that it needs that."""
-    if result.energy_mj is not None:
-        return replace(result, co2_g=_co2(result.energy_mj, grid))
-    told = "no CO2, as nothing tells the energy here: name a sensor with --meter, or state the power with --watts"
-    return replace(result, warnings=(*result.warnings, told))
-
-
-def _co2(energy: Value | Band, grid: Intensity) -> Value | Band:
-    source = f"{grid.grams_per_kwh:g} g a kWh, {grid.country} {grid.year} ({grid.source}); energy {energy.kind}"
-    grams = partial(carbon.grams, grid=grid)
-    if isinstance(energy, Value):
-        return Value(grams(energy.value / 1e3), ESTIMATED, source)
-    return Band(grams(energy.low / 1e3), grams(energy.high / 1e3), ESTIMATED, source)
 
 
 @contextmanager
