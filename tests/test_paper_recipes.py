@@ -176,6 +176,12 @@ def test_clips_held_back_or_of_another_split_are_not_trained_on(copies: dict[str
     assert trained_on(told, copies["audioset"]) == copies["audioset"].subset(audio.clips).clips
 
 
+def test_clips_of_several_labels_are_validated_not_cross_validated(copies: dict[str, Corpus], tmp_path: Path) -> None:
+    recipe = recipes.read(RECIPES[0].with_name("audioset-qcnn14.toml"))
+    with pytest.raises(InputError, match=r"clips have several labels.*hold clips back by \[validation\]"):
+        follow.cross_validation(recipe, copies["audioset"], tmp_path)
+
+
 def test_several_labels_and_a_softmax_do_not_go_together(copies: dict[str, Corpus], tmp_path: Path) -> None:
     small = tiny(recipes.read(RECIPES[0].with_name("audioset-qcnn14.toml")), tmp_path)
     small = replace(small, architecture=replace(small.architecture, output="softmax"))

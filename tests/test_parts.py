@@ -268,6 +268,26 @@ def test_a_compiled_network_learns_alike(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(fast[name], tensor, atol=1e-4, rtol=1e-3)
 
 
+def test_in_float16_losses_are_scaled_so_that_gradients_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where alone it is asked for."""
+    config = replace(CONFIG, epochs=1)
+    plain = fitted(config)
+    scales: list[float] = []
+    scale = torch.amp.GradScaler.scale
+
+    def noting(scaler: torch.amp.GradScaler, loss: Tensor) -> Tensor:
+        scales.append(float(scale(scaler, torch.ones(()))))
+        return scale(scaler, loss)
+
+    monkeypatch.setattr(torch.amp.GradScaler, "scale", noting)
+    monkeypatch.setattr(FitConfig, "usable_precision", "float16")
+    half = fitted(replace(config, precision="float16"))
+    assert min(scales) > 1
+    for name in ("conv1.weight", "conv3.weight", "classifier.weight"):
+        assert (half[name] - plain[name]).norm() < 0.1 * plain[name].norm()
+        assert not torch.equal(half[name], plain[name])
+
+
 def test_processes_share_parts_evenly() -> None:
     assert [list(Processes(rank, 2).share(4)) for rank in range(2)] == [[0, 1], [2, 3]]
     with pytest.raises(InputError, match=r"fit: parts = 4, 3 processes: .* the recipe parts = 3"):

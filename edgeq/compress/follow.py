@@ -80,9 +80,14 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
 
     Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
     over clips, and accuracy by fold; of an ensemble what its members do too, see `result.summary`.
-    Raises InputError where the corpus has fewer than two folds, and as `run`.
+    Raises InputError where the corpus has fewer than two folds or clips of several labels, and as `run`.
     """
     corpus = _chosen(recipe, corpus)
+    if corpus.multi_label:
+        raise InputError(
+            f"{corpus.name}: clips have several labels, and cross-validation counts right answers; hold clips back by "
+            "[validation] in the recipe, whose mean average precision is told"
+        )
     if len(corpus.folds) < 2:
         raise InputError(
             f"{corpus.name}: folds {list(corpus.folds)}: expected at least 2 for cross-validation; "

@@ -151,7 +151,8 @@ def joined() -> Iterator[Processes]:
         yield Processes(rank, count)
     finally:
         _joined.clear()
-        distributed.destroy_process_group()
+    # Not where the block failed: NCCL would wait for those that are gone.
+    distributed.destroy_process_group()
 
 
 # As torch.distributed's own group, there is one a process: where it exists, its store stands here.
