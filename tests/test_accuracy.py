@@ -7,15 +7,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import sklearn.metrics
 import soundfile
 
+import edgeq
 from edgeq import classify, corpora, goldens, runtime, zoo
-from edgeq.bench import accuracy
+from edgeq.bench import accuracy, report, run
+from edgeq.bench.computer import Settings
 from edgeq.errors import InputError
 from edgeq.runtime import Runtime
+from edgeq.show.benchmarks import benchmarks
 
 MODEL = zoo.find("esc10-qtiny")
 STAGES = ("tflite", "tflite-int8")
@@ -94,6 +98,35 @@ def test_classes_that_do_not_exclude_each_other_are_judged_by_precision(data: Pa
     assert found.mean_average_precision == pytest.approx(expected)
     assert found.log_loss is None and found.expected_calibration_error is None
     assert "log_loss" not in found.to_json() and "calibration_bins" not in found.to_json()
+
+
+def test_clips_of_several_labels_are_judged_by_precision_alone(
+    data: Path, ready: dict[str, Runtime], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = tmp_path / "several"
+    shutil.copytree(data, several / "audio")
+    clips = [clip.path.relative_to(data) for clip in corpora.open(data).clips]
+    labels = [("dog", "rain") if number % 3 == 0 else (path.parts[0],) for number, path in enumerate(clips)]
+    lines = [f"audio/{path},{';'.join(names)}" for path, names in zip(clips, labels, strict=True)]
+    (several / "clips.csv").write_text("\n".join(["path,labels", *lines]) + "\n")
+    assert corpora.open(several).multi_label
+    probabilities, _ = told(data, False)
+    positives = np.array([[label in names for label in MODEL.labels] for names in labels])
+    used = positives.any(axis=0)
+    expected = sklearn.metrics.average_precision_score(positives[:, used], probabilities[:, used], average="macro")
+    found = accuracy.measure(MODEL, ready, several)["tflite"]
+    assert found.mean_average_precision == pytest.approx(expected)
+    said = found.to_json()
+    assert said["clips"] == 11 and not {"accuracy", "confusion", "log_loss"} & set(said)
+
+    settings = Settings(stages=("tflite",), seconds=0.1, runs=3, meter=None)
+    (one,) = run.bench("esc10-qtiny", "cpu", settings, data=several).results
+    value = one.to_json()
+    jsonschema.validate(value, json.loads((Path(edgeq.__file__).parent / "bench" / "schema.json").read_text()))
+    report.write([value], tmp_path / "out.md")
+    assert f"{100 * expected:.1f} % ●" in (tmp_path / "out.md").read_text()
+    benchmarks(value)
+    assert f"{expected:.3f}" in capsys.readouterr().out
 
 
 def test_one_damaged_recording_of_many_is_left_out_and_named(

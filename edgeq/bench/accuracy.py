@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,22 @@ MOST_UNREADABLE = 0.1
 
 @dataclass(frozen=True)
 class Scores:
-    """What one stage scored on the clips of a folder.
+    """What one stage scored on the clips of a folder; None where a figure does not apply.
 
-    accuracy: fraction of clips whose label has the largest score. confusion: clips, a row a label, a column an answer,
-    in the order of `labels`. Of a network whose classes exclude each other (softmax): log_loss, in nats a clip, and
-    expected_calibration_error over metrics.CALIBRATION_BINS bins of equal width. Of one whose classes do not (sigmoid):
-    mean_average_precision, over the classes that have a clip. skipped: recordings left out of all of this because they
-    are damaged or too short. warnings: what to know beside the figures, a line each.
+    Where a clip has one label, accuracy: fraction of clips whose label has the largest score; confusion: clips, a row a
+    label, a column an answer, in the order of `labels`. There, of a network whose classes exclude each other (softmax):
+    log_loss, in nats a clip, and expected_calibration_error over metrics.CALIBRATION_BINS bins of equal width. Of one
+    whose classes do not (sigmoid), and wherever a clip may have several labels: mean_average_precision, over the
+    classes that have a clip. skipped: recordings left out of all of this because they are damaged or too short.
+    warnings: what to know beside the figures, a line each.
     """
 
-    accuracy: Interval
+    accuracy: Interval | None
     clips: int
     log_loss: float | None
     expected_calibration_error: float | None
     mean_average_precision: float | None
-    confusion: np.ndarray
+    confusion: np.ndarray | None
     labels: tuple[str, ...]
     skipped: int
     warnings: tuple[str, ...]
@@ -47,12 +48,13 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Plain values; what does not apply is left out."""
         values = {
-            "accuracy": {**asdict(self.accuracy), "clips": self.clips},
+            "accuracy": None if self.accuracy is None else {**asdict(self.accuracy), "clips": self.clips},
+            "clips": self.clips if self.accuracy is None else None,
             "log_loss": self.log_loss,
             "expected_calibration_error": self.expected_calibration_error,
             "calibration_bins": None if self.expected_calibration_error is None else metrics.CALIBRATION_BINS,
             "mean_average_precision": self.mean_average_precision,
-            "confusion": self.confusion.tolist(),
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
             "labels": list(self.labels),
             "skipped": self.skipped,
             "kind": "measured",
@@ -63,7 +65,7 @@ class Scores:
 def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -> dict[str, Scores]:
     """Score a folder of labelled recordings by several stages of one model, in one pass.
 
-    runtimes: stage to what runs it, ready. data: a folder that `corpora.open` takes, with one label a recording.
+    runtimes: stage to what runs it, ready. data: a folder that `corpora.open` takes.
     A recording that is damaged or too short is left out for every stage, counted, and named in the warnings, as long as
     such are at most MOST_UNREADABLE of all: one damaged file of many does not end a long run, and what is told of the
     others stays true.
@@ -74,7 +76,7 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
     check_labels(opened, corpus, data)
     _check_shapes(opened, runtimes)
     scores: dict[str, list[np.ndarray]] = {stage: [] for stage in runtimes}
-    targets: list[int] = []
+    positives: list[list[bool]] = []
     unreadable: list[str] = []
     with progress(f"{opened.name}: recordings", len(corpus.clips)) as advance:
         for clip in corpus.clips:
@@ -88,13 +90,13 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
                     raise _too_many(Path(data), unreadable, len(corpus.clips)) from error
             else:
                 _check_finite(clip.path, found)
-                targets.append(opened.labels.index(clip.label))
+                positives.append([label in clip.labels for label in opened.labels])
                 for stage, row in found.items():
                     scores[stage].append(row)
             advance(1)
     warnings = tuple(_warnings(opened, corpus, unreadable))
     return {
-        stage: _scores(opened, np.stack(rows), np.array(targets), len(unreadable), warnings)
+        stage: _scores(opened, corpus, np.stack(rows), np.array(positives), len(unreadable), warnings)
         for stage, rows in scores.items()
     }
 
@@ -148,20 +150,24 @@ def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list
     return warnings
 
 
-def _scores(opened: Bundle, found: np.ndarray, targets: np.ndarray, skipped: int, warnings: tuple[str, ...]) -> Scores:
-    confusion = metrics.confusion_matrix(found, targets)
+def _scores(
+    opened: Bundle, corpus: Corpus, found: np.ndarray, positives: np.ndarray, skipped: int, warnings: tuple[str, ...]
+) -> Scores:
+    """positives: bool (clips, labels), which each clip holds."""
+    scores = Scores(None, len(found), None, None, None, None, opened.labels, skipped, warnings)
     several = opened.architecture.output == "sigmoid"
-    positives = targets[:, None] == np.arange(len(opened.labels))
-    return Scores(
+    if several or corpus.multi_label:
+        scores = replace(scores, mean_average_precision=metrics.mean_average_precision(found, positives))
+    if corpus.multi_label:
+        return scores
+    targets = positives.argmax(axis=1)
+    confusion = metrics.confusion_matrix(found, targets)
+    return replace(
+        scores,
         accuracy=metrics.interval_over_clips(int(np.trace(confusion)), len(targets)),
-        clips=len(targets),
         log_loss=None if several else metrics.log_loss(found, targets),
         expected_calibration_error=None if several else metrics.expected_calibration_error(found, targets),
-        mean_average_precision=metrics.mean_average_precision(found, positives) if several else None,
         confusion=confusion,
-        labels=opened.labels,
-        skipped=skipped,
-        warnings=warnings,
     )
 
 

@@ -182,21 +182,26 @@ def _scores(console: Console, results: Sequence[Value]) -> None:
     scored = {(one["model"], *_scored(one)): one for one in results if "accuracy" in one}
     if not scored:
         return
-    first = next(iter(scored.values()))["accuracy"]
-    several = "mean_average_precision" in first
-    columns = (">mean average\nprecision",) if several else (">log\nloss", ">calibration\nerror")
     shown = list(scored.values())
-    title = _title(shown, f"scores on {first['accuracy']['clips']:,} recordings")
-    table = cells.table("of", ">accuracy", ">95 %", *columns, title=title)
+    first = shown[0]["accuracy"]
+    alone = "accuracy" not in first  # clips may have several labels
+    columns = [] if alone else [">accuracy", ">95 %"]
+    columns += (
+        [">mean average\nprecision"] if "mean_average_precision" in first else [">log\nloss", ">calibration\nerror"]
+    )
+    clips = first["clips"] if alone else first["accuracy"]["clips"]
+    table = cells.table("of", *columns, title=_title(shown, f"scores on {clips:,} recordings"))
     marks = _marks(console)
 
     def rows(one: Value) -> list[list[str]]:
-        said, keys = one["accuracy"], ("log_loss", "expected_calibration_error")
-        found = [said["mean_average_precision"]] if several else [said[key] for key in keys]
+        said = one["accuracy"]
+        keys = ("mean_average_precision", "log_loss", "expected_calibration_error")
+        found = [f"{said[key]:.3f}" for key in keys if key in said]
+        if alone:
+            return [[" ".join(_scored(one)), f"{marks[said['kind']]} {found[0]}"]]
         spread = said["accuracy"]
         low_high = f"{spread['low']:.1%}-{spread['high']:.1%}"
-        mean = f"{marks[said['kind']]} {spread['mean']:.1%}"
-        return [[" ".join(_scored(one)), mean, low_high, *(f"{value:.3f}" for value in found)]]
+        return [[" ".join(_scored(one)), f"{marks[said['kind']]} {spread['mean']:.1%}", low_high, *found]]
 
     _by_model(table, shown, rows)
     console.print(table)

@@ -23,6 +23,9 @@ class Number:
 
 Text = tuple[str | Number, ...]
 
+_LIKE_THE_WHOLE = "mean", "mean_average_precision"
+"""Numbers inside a figure that are come by as it is."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -67,7 +70,7 @@ def figure(result: Mapping[str, Any], name: str) -> tuple[Any, Mapping[str, Any]
     value = found.get(inner) if inner else found
     if isinstance(value, Mapping):
         return value, value if "kind" in value else found
-    return value, found if inner == "mean" else (result.get("figures") or {}).get(inner, {})
+    return value, found if inner in _LIKE_THE_WHOLE else (result.get("figures") or {}).get(inner, {})
 
 
 def written(value: Any, form: Form) -> tuple[Text, Text]:

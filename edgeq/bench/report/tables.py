@@ -15,6 +15,7 @@ Columns = Mapping[str, tuple[str, Form]]
 
 SUMMARY: Columns = {
     "accuracy.accuracy": ("Accuracy", cells.percent),
+    "accuracy.mean_average_precision": ("Average precision", cells.percent),
     "parity": ("As float32", cells.percent),
     "latency_ms": ("Latency, ms", cells.three),
     "real_time_factor": ("Real time", cells.times),
@@ -46,6 +47,7 @@ AGAINST_BATCH: Columns = {
 }
 _MEANINGS = {
     "latency_ms": "of one call with a window, or a batch where it says so, without the front end; small: percentiles",
+    "accuracy.mean_average_precision": "mean over the classes, where a recording may have several",
     "parity": "windows whose class is that of float32, and how far probabilities are off at most",
     "windows_per_second": "a batch over the median call, without the front end",
     "real_time_factor": "from one window to the next, over what front end and network take; above one it keeps up",
