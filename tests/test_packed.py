@@ -170,6 +170,11 @@ def test_another_front_end_or_speed_is_refused_with_the_mend(logmels: packed.Pac
         logmels.read([12])
 
 
+def test_what_needs_recordings_says_so(logmels: packed.Packed) -> None:
+    with pytest.raises(InputError, match="a packed corpus, expected recordings; give the folder that it was packed"):
+        corpora.open(logmels.folder)
+
+
 STARTS = st.lists(st.integers(1, 40), min_size=1, max_size=30).map(lambda sizes: np.cumsum([0, *sizes]))
 
 

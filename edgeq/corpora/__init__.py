@@ -11,6 +11,7 @@ from edgeq.corpora import (
     fsdd,
     gtzan,
     labelled,
+    packed,
     ravdess,
     speech_commands,
     tau2022,
@@ -64,6 +65,8 @@ def layout(folder: Path | str, name: str | None = None) -> Layout:
         raise InputError(
             f"{folder}: found {found}, expected the folder of a corpus; give the folder that holds the recordings"
         )
+    if packed.is_packed(folder):
+        raise InputError(f"{folder}: a packed corpus, expected recordings; give the folder that it was packed from")
     if name is not None:
         chosen = next((one for one in LAYOUTS if one.name == name), None)
         if chosen is None:
