@@ -11,7 +11,7 @@ device. `edgeq live` runs in a process of its own and is watched from outside: p
 as the kernel counts them, between its first label and its last; with OPENBLAS_NUM_THREADS=1, as a service should be.
 
 Latency is what edgeq answers for: from the capture of the last sample that a window needs, which is when PortAudio
-handed over the block with it less what came behind it in the block, to the line on stdout. A sound is heard as a whole
+handed over the block with it less what came behind it in the block, to its label. A sound is heard as a whole
 one window later than it began; device and driver come before that, a block of 20 ms and their buffers.
 """
 
@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -269,15 +270,13 @@ def _page(kept: dict[str, Any]) -> str:
             "",
             *_where(found),
         ]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(one if one.startswith("|") else textwrap.fill(one, 118) for one in lines).rstrip() + "\n"
 
 
 def _where(found: dict[str, Any]) -> list[str]:
     about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    lines = [f"{found['date']}: {about}.", ""]
-    for words in (*found["failed"], *found["warnings"]):
-        lines += [f"**{words}**", ""]
-    return lines
+    lines = [f"{found['date']}: {about}.", *(f"While it ran: {words}." for words in found["warnings"])]
+    return [" ".join(lines), "", *(line for words in found["failed"] for line in (f"**Failed: {words}**", ""))]
 
 
 if __name__ == "__main__":

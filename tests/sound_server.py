@@ -34,7 +34,7 @@ class Server:
 
     def play(self, path: Path, microphone: str = MICROPHONE) -> None:
         """Let a microphone hear a recording, to its end."""
-        command = ["paplay", "--latency-msec=20", f"--device=to_{microphone}", str(path)]
+        command = ["paplay", "--latency-msec=500", f"--device=to_{microphone}", str(path)]
         subprocess.run(command, env=self.environment, check=True, timeout=120)
 
     def pour(self, rate: int, microphone: str = MICROPHONE) -> subprocess.Popen[bytes]:
