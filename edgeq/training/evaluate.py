@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
-MOST_CLIPS = 16384
+MOST_CLIPS = 4096
 """Of how many clips normalisation, ranges and the accuracy on training clips are taken; more would say the same."""
 
 
