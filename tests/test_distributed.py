@@ -14,7 +14,9 @@ from beeps import RECIPE, beeps
 from distributed_fit import trained
 from safetensors.torch import load_file
 
-from edgeq.compress import follow
+from edgeq import corpora
+from edgeq.compress import chain, follow
+from edgeq.training import recipe as recipes
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 120
@@ -92,7 +94,8 @@ def test_the_command_trains_with_torchrun(tmp_path: Path) -> None:
     done = torchrun(2, "-m", "edgeq", "train", recipe, "--data", tmp_path / "corpus", "-o", tmp_path / "two" / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1, "one process shows it"
-    follow.run(recipe, tmp_path / "corpus", tmp_path / "one" / "out")
-    one, two = (load_file(tmp_path / which / "out" / "weights.safetensors") for which in ("one", "two"))
-    assert close(one, two)
+    read, corpus = recipes.read(recipe), corpora.open(tmp_path / "corpus")
+    alone = chain.trained(read, follow._setting(read, corpus, tmp_path / "one"), None, "alone").weights()
+    together = load_file(tmp_path / "two" / "out" / "weights.safetensors")
+    assert close(together, {name: torch.from_numpy(values) for name, values in alone.items()})
     assert not list((tmp_path / "two" / "training").glob("*.checkpoint"))
