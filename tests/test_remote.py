@@ -23,6 +23,8 @@ import pytest
 
 from edgeq import cli, zoo
 from edgeq.bench import remote, remote_end
+from edgeq.bench.address import address
+from edgeq.bench.source import source
 from edgeq.errors import CheckFailed, InputError
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -197,7 +199,7 @@ LONG = {"runs": 10**7}
     ],
 )
 def test_addresses(text: str, words: list[str], python: str) -> None:
-    found = remote.address(text)
+    found = address(text)
     assert found.words == words and found.python == python
 
 
@@ -211,17 +213,17 @@ def test_addresses(text: str, words: list[str], python: str) -> None:
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="expected ssh://"):
-        remote.address(text)
+        address(text)
 
 
 def test_only_what_the_worker_needs_is_sent() -> None:
-    with zipfile.ZipFile(io.BytesIO(remote.source())) as archive:
+    with zipfile.ZipFile(io.BytesIO(source())) as archive:
         names = set(archive.namelist())
     assert {"edgeq/__init__.py", "edgeq/bench/worker.py", "edgeq/runtime/litert.py", "edgeq/machine.py"} <= names
     assert not [name for name in names if name.startswith(("edgeq/training", "edgeq/cli", "edgeq/export"))]
     assert not names & {"edgeq/model.py", "edgeq/runtime/torch.py", "edgeq/runtime/c_host.py"}
-    assert len(remote.source()) < 1 << 18
-    with zipfile.ZipFile(io.BytesIO(remote.source(torch=True))) as archive:
+    assert len(source()) < 1 << 18
+    with zipfile.ZipFile(io.BytesIO(source(torch=True))) as archive:
         assert {*names, "edgeq/runtime/torch.py", "edgeq/nets/quaternion.py"} <= set(archive.namelist())
 
 

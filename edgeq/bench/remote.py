@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import io
 import json
-import re
 import signal
 import subprocess
 import tempfile
 import threading
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +17,14 @@ from typing import IO, Any
 from edgeq import bundle
 from edgeq import runtime as runtimes
 from edgeq.bench import local, remote_end
+from edgeq.bench.address import Address, address
 from edgeq.bench.local import OnProgress
+from edgeq.bench.source import source
 from edgeq.bench.worker import PACKAGES, Job
 from edgeq.errors import CheckFailed, InputError
 from edgeq.graph import model_file
 from edgeq.manifest import MANIFEST
 from edgeq.progress import progress
-
-SCHEME = "ssh://"
 
 LEAST_PYTHON = (3, 11)
 """What the worker's source needs."""
@@ -46,63 +42,9 @@ _OPTIONS = (
     "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no",
 )  # fmt: skip
 
-_ADDRESS = re.compile(
-    r"ssh://(?:(?P<user>\w[\w.+-]*)@)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<environment>/~?[\w./+-]*)?",
-    re.ASCII,
-)
-_PACKAGE = Path(__file__).resolve().parent.parent
 _CHUNK = 1 << 20
 _SOURCE = "source.zip"
 _MODULES = sorted({"numpy", "onnx", "safetensors", *(module.partition(".")[0] for _, module in PACKAGES.values())})
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a worker runs: `ssh://[user@]host[:port][/environment]`.
-
-    host: a name, an address, or an alias of ~/.ssh/config. environment: the folder of a Python environment there, from
-    the root, or from one's home as in `ssh://host/~/venv`; without one `python3` runs.
-    """
-
-    text: str
-    host: str
-    user: str | None = None
-    port: int | None = None
-    environment: str = ""
-
-    @property
-    def words(self) -> list[str]:
-        """What ssh takes, port and all."""
-        to = [self.host if self.user is None else f"{self.user}@{self.host}"]
-        return to if self.port is None else ["-p", str(self.port), *to]
-
-    def install(self, *names: str) -> str:
-        """How to get packages there, as Debian's own Python takes none."""
-        packages = " ".join(dict.fromkeys(("numpy", *names)))
-        if self.environment:
-            return f"run there: {self.python} -m pip install {packages}"
-        place = f"{self.text.rstrip('/')}/~/edgeq"
-        return f"run there: python3 -m venv ~/edgeq && ~/edgeq/bin/pip install {packages}, then give {place}"
-
-    @property
-    def python(self) -> str:
-        """The command that starts Python there."""
-        return f"{self.environment}/bin/python" if self.environment else "python3"
-
-
-def address(text: str) -> Address:
-    """Read the address of a machine. Raises InputError where it is none."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or not 0 < int(found["port"] or 22) < 1 << 16:
-        raise InputError(
-            f"{text}: expected ssh://[user@]host[:port], and behind that the folder of a Python environment there "
-            "where python3 is not the one to run, as in ssh://host/~/venv; passwords are not taken: use a key"
-        )
-    environment = (found["environment"] or "").rstrip("/")
-    environment = environment[1:] if environment.startswith("/~") else environment
-    port = None if found["port"] is None else int(found["port"])
-    return Address(text, found["host"].strip("[]"), found["user"], port, environment)
 
 
 def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -127,49 +69,7 @@ def run(host: str, job: Job, on_progress: OnProgress | None = None) -> dict[str,
         code = source(torch=any(choice.runtime.startswith("torch") for choice in chosen))
         task = {"run": ["-m", "edgeq.bench.worker"], "stdin": json.dumps({**job, "models": models}) + "\n"}
         _send(there, process, task, {_SOURCE: code, **files})
-        result = _listen(there, process, on_progress)
-    for model, choice in zip(result["models"], chosen, strict=True):
-        model["stage"] = choice.stage  # which the name of a single file does not tell
-    return result
-
-
-@functools.cache
-def source(torch: bool = False) -> bytes:
-    """The modules that the worker imports, as a zip file that Python runs from; torch: also what torch's runtime needs.
-
-    Those that it imports only for C are left out, which is not compiled on other machines.
-    """
-    left_out = {"edgeq.model", "edgeq.runtime.c_host"} | (set() if torch else {"edgeq.runtime.torch"})
-    found: dict[str, Path] = {}
-    waiting = ["edgeq.bench.worker"]
-    while waiting:
-        name = waiting.pop()
-        path = _module(name)
-        if name in found or name in left_out or path is None:
-            continue
-        found[name] = path
-        waiting += [name.rpartition(".")[0], *_imported(path)]
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(found.values()):
-            archive.writestr(f"edgeq/{path.relative_to(_PACKAGE).as_posix()}", path.read_bytes())
-    return content.getvalue()
-
-
-def _module(name: str) -> Path | None:
-    if name.partition(".")[0] != "edgeq":
-        return None
-    path = _PACKAGE.joinpath(*name.split(".")[1:])
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
-def _imported(path: Path) -> Iterator[str]:
-    """Modules that a module imports, inside functions too, and names in them that may be modules."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        return _listen(there, process, on_progress)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeq import machine, verify
 from edgeq import runtime as runtimes
-from edgeq.bench import carbon, compare, computer, local, microcontroller, recordings, remote, subject
+from edgeq.bench import address, carbon, compare, computer, local, microcontroller, recordings, remote, subject
 from edgeq.bench.computer import Contender, Form, Settings, Start
 from edgeq.bench.local import OnProgress
 from edgeq.bench.result import Result
@@ -132,11 +132,11 @@ def _place(name: str, settings: Settings) -> _Place:
         _check_runtimes(settings, "does not run on a GPU", lambda runtime: runtime in (None, *runtimes.GPU_RUNTIMES))
         wanted = settings.runtimes if settings.runtimes != (None,) else (runtimes.GPU_RUNTIMES[0],)
         return _Place(name, start=local.run, runtimes=wanted)
-    if name.startswith(remote.SCHEME):
-        remote.address(name)
+    if name.startswith(address.SCHEME):
+        address.address(name)
         return _Place(name, start=partial(remote.run, name), runtimes=settings.runtimes)
     if name not in targets.listed():
-        known = ", ".join((_CPU, _GPU, f"{remote.SCHEME}HOST", *targets.listed()))
+        known = ", ".join((_CPU, _GPU, f"{address.SCHEME}HOST", *targets.listed()))
         raise InputError(f"target {name!r}: expected one of {known}")
     return _Place(name, board=targets.find(name))
 
