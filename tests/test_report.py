@@ -387,8 +387,9 @@ def test_a_sweep_is_a_line_a_model_and_place_and_spans_are_of_the_smallest_batch
     half = {"precision": "float16", "parity": {"top1_agreement": 0.875, "max_abs_error": 4.2e-4, "windows": 8}}
     results = [*sweep(), *sweep((8, 64), **half), *sweep(runtime="torch"), board()]
     built = page.build(results)
-    assert [one.title for one in built.sweeps] == ["windows a second", "latency of a call, ms"]
-    lines = dict(built.sweeps[0].lines)
+    ((title, (throughput, latency)),) = built.sweeps
+    assert (title, throughput.title, latency.title) == ("", "windows a second", "latency of a call, ms")
+    lines = dict(throughput.lines)
     assert set(lines) == {
         "small float · cpu · onnxruntime", "small float16 · cpu · onnxruntime", "small float · cpu · torch",
     }  # fmt: skip
@@ -407,6 +408,15 @@ def test_a_sweep_is_a_line_a_model_and_place_and_spans_are_of_the_smallest_batch
     assert [row.head for row in group] == ["cpu · onnxruntime · batch 1", "cpu · torch · batch 1"]
     alone = page.build(sweep((8,)))
     assert not alone.sweeps and alone.batches is None and "Against the batch" not in html(*MANY)
+
+
+def test_more_lines_than_there_are_colours_are_told_apart_in_charts_of_a_model_each() -> None:
+    models = [computer(name, batch=batch) for name in "ab" for batch in (1, 8)]
+    many = [{**one, "runtime": f"runtime {number}"} for number in range(5) for one in models]
+    groups = page.build(many).sweeps
+    assert [title for title, _ in groups] == ["a", "b"] and len(groups[0][1][0].lines) == 5
+    document = Document(html(*many))
+    assert {"a", "b"} <= set(document.within("h3")) and len(chart._SHAPES) == chart.SERIES
 
 
 def test_what_was_timed_stands_with_the_machine() -> None:

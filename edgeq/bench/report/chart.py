@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from edgeq.bench.report.cells import plain
 from edgeq.bench.report.scores import Confusion
-from edgeq.bench.report.spans import Chart, Point, Span, Sweep
+from edgeq.bench.report.spans import MOST_LINES, Chart, Point, Span, Sweep
 
 _WIDTH = 360
 _SHAPES = (
@@ -23,7 +23,7 @@ _SHAPES = (
     "M-5,-1.7h3.3V-5h3.4v3.3H5v3.4H1.7V5h-3.4V1.7H-5z",
     "M0,-5.5L5,-1.6L3.2,4.6H-3.2L-5,-1.6z",
 )
-SERIES = len(_SHAPES)
+SERIES = MOST_LINES
 """Places that have a colour and a shape of their own; more begin again."""
 
 _MOST_TICKS = 5

@@ -45,7 +45,7 @@ class Page:
     warnings: tuple[tuple[str, str], ...]
     summary: Table
     latency: tuple[tuple[str, tuple[Span, ...]], ...]
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[tuple[str, tuple[Sweep, ...]], ...]
     batches: Table | None
     charts: tuple[Chart, ...]
     more: Table

@@ -14,6 +14,9 @@ _COSTS = {"macs": "MACs", "latency_ms": "latency, ms", "energy_mj": "energy, mJ"
 
 _AGAINST_BATCH = {"windows_per_second": "windows a second", "latency_ms": "latency of a call, ms"}
 
+MOST_LINES = 8
+"""That a chart tells apart, by colour and shape."""
+
 _ANYWHERE = "macs"
 """The cost that is the same in every place."""
 
@@ -64,8 +67,22 @@ class Sweep:
     lines: tuple[tuple[str, tuple[tuple[int, Span], ...]], ...]
 
 
-def sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
-    """Throughput and latency against the batch; entries: of what ran with several."""
+def sweeps(entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[Sweep, ...]]]:
+    """Throughput and latency against the batch; entries: of what ran with several.
+
+    Under no title as long as one chart can tell all lines apart, else under the name of each model.
+    """
+    models = once(entry.model for entry in entries)
+    if len({(entry.model, entry.where) for entry in entries}) <= MOST_LINES:
+        groups = {"": entries}
+    else:
+        groups = {model: [entry for entry in entries if entry.model == model] for model in models}
+    for title, group in groups.items():
+        if group:
+            yield title, tuple(_sweeps(group))
+
+
+def _sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
     models, places = once(entry.model for entry in entries), once(entry.where for entry in entries)
     for name, title in _AGAINST_BATCH.items():
         lines: dict[str, dict[int, Span]] = {}
