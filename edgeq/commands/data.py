@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeq.commands import json_option, present
-from edgeq.errors import CheckFailed
+from edgeq.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from edgeq.audio.frontend import FrontendSpec
@@ -119,4 +119,7 @@ def _frontend(name: str) -> tuple[FrontendSpec, tuple[float, ...]]:
         return recipe.frontend, tuple(dict.fromkeys([1.0, *(speed for fit in fits for speed in fit.speeds)]))
     if zoo.is_architecture(name):
         return fresh.specs(name)[1], (1.0,)
-    return zoo.find(name).frontend, (1.0,)
+    try:
+        return zoo.find(name).frontend, (1.0,)
+    except InputError as error:
+        raise InputError(f"{error}; a recipe (.toml); or a front end: {', '.join(PRESETS)}") from error

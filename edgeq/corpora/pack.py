@@ -105,23 +105,20 @@ def pack(
     parts = _parts(keyed, content, shard_megabytes)
     source = _source(corpus, parts)
     finished = _finished(output, source)
-    done = _kept(output, parts, finished)
-    kept = len(done)
-    todo = [part for part in parts if part.number not in done]
+    todo = [part for part in parts if not _kept(output, part, finished)]
     output.mkdir(parents=True, exist_ok=True)
     if todo:
         with (
             progress(f"{corpus.name}: packing", sum(len(part.clips) for part in todo)) as advance,
             closing(_written(output, todo, jobs or os.cpu_count() or 1, len(parts))) as made,
         ):
-            for part, one in made:
-                _check_anew(output / part.file, one, finished)
-                done[part.number] = one
+            for part, sha256 in made:
+                _check_anew(output / part.file, sha256, finished)
                 advance(len(part.clips))
     if finished is None:
-        _bring_together(output, folder, corpus, parts, done, source, max_damaged)
+        _bring_together(output, folder, corpus, parts, source, max_damaged)
     shutil.rmtree(output / packed.UNFINISHED, ignore_errors=True)
-    return _result(folder, output, corpus, kept)
+    return _result(folder, output, corpus, len(parts) - len(todo))
 
 
 def _in_order(folder: Path, corpus: Corpus) -> list[tuple[str, Clip]]:
@@ -219,29 +216,28 @@ def _finished(output: Path, source: str) -> dict[str, Any] | None:
     return table
 
 
-def _kept(output: Path, parts: Sequence[_Part], finished: Mapping[str, Any] | None) -> dict[int, _Done]:
-    """The shards that are there already and need not be made, by number."""
-    found = {}
-    for part in parts:
-        place = output / part.file
-        if finished is not None:
-            shard = finished["shards"][part.number]
-            one: _Done | None = _Done(part.fingerprint, shard["size"], shard["sha256"], (), ())
-        else:
-            one = _noted(_note(output, part.number))
-        if one and one.fingerprint == part.fingerprint and place.is_file() and place.stat().st_size == one.size:
-            found[part.number] = one
-    return found
+def _kept(output: Path, part: _Part, finished: Mapping[str, Any] | None) -> bool:
+    """Whether a shard is there already and need not be made."""
+    if finished is not None:
+        size = finished["shards"][part.number]["size"]
+    else:
+        done = _noted(output, part)
+        if done is None:
+            return False
+        size = done.size
+    place = output / part.file
+    return place.is_file() and place.stat().st_size == size
 
 
 def _note(output: Path, number: int) -> Path:
     return output / packed.UNFINISHED / f"{number:06d}.json"
 
 
-def _noted(path: Path) -> _Done | None:
+def _noted(output: Path, part: _Part) -> _Done | None:
+    """What was noted of a shard when it was finished; None where it was not, or would now be another."""
     try:
-        table = json.loads(path.read_bytes())
-        return _Done(
+        table = json.loads(_note(output, part.number).read_bytes())
+        done = _Done(
             fingerprint=table["fingerprint"],
             size=table["size"],
             sha256=table["sha256"],
@@ -249,13 +245,15 @@ def _noted(path: Path) -> _Done | None:
             damaged=tuple(Damaged(*one) for one in table["damaged"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or of no use: the shard is made anew
+        return None
+    return done if done.fingerprint == part.fingerprint else None
 
 
-def _written(output: Path, todo: Sequence[_Part], jobs: int, total: int) -> Generator[tuple[_Part, _Done], None, None]:
+def _written(output: Path, todo: Sequence[_Part], jobs: int, total: int) -> Generator[tuple[_Part, str], None, None]:
     """Make the shards in processes of their own, so that numerical libraries are set up alike for any number of jobs.
 
-    Gives each as it is done, in any order. Raises InputError where one cannot be written or a process died.
+    Gives each with its sha256 as it is done, in any order. Raises InputError where one cannot be written or a process
+    died.
     """
     _remove_temporary(output)
     before = set(multiprocessing.active_children())
@@ -264,7 +262,7 @@ def _written(output: Path, todo: Sequence[_Part], jobs: int, total: int) -> Gene
         pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"), _begin)
         try:
             waiting = iter(todo)
-            running: dict[Future[_Done], _Part] = {}
+            running: dict[Future[str], _Part] = {}
             while True:
                 for part in waiting:
                     running[pool.submit(_make, output, part)] = part
@@ -275,9 +273,9 @@ def _written(output: Path, todo: Sequence[_Part], jobs: int, total: int) -> Gene
                 ready, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ready:
                     part = running.pop(future)
-                    one = future.result()
+                    sha256 = future.result()
                     made += 1
-                    yield part, one
+                    yield part, sha256
         except BrokenProcessPool as error:
             raise InputError(
                 f"{output}: a process that packed ended early (too little memory?); {_told(made, total)}; run the same "
@@ -333,19 +331,19 @@ def _begin() -> None:
     threading.Thread(target=leave, daemon=True).start()
 
 
-def _make(output: Path, part: _Part) -> _Done:
+def _make(output: Path, part: _Part) -> str:
     written = shards.write(output / part.file, part.clips, part.content)
     done = _Done(part.fingerprint, written.size, written.sha256, written.entries, written.damaged)
     # Last: a shard without its note is made anew.
     atomic.write_text(_note(output, part.number), json.dumps(asdict(done)))
-    return done
+    return written.sha256
 
 
-def _check_anew(place: Path, one: _Done, finished: Mapping[str, Any] | None) -> None:
+def _check_anew(place: Path, sha256: str, finished: Mapping[str, Any] | None) -> None:
     """A shard that a finished corpus had lost has to be what it was."""
     if finished is None:
         return
-    if one.sha256 not in (shard["sha256"] for shard in finished["shards"] if shard["file"] == place.name):
+    if sha256 not in (shard["sha256"] for shard in finished["shards"] if shard["file"] == place.name):
         place.unlink()
         raise InputError(
             f"{place}: came out other than it was: its recordings, or the library that encodes them, have changed "
@@ -360,27 +358,27 @@ def _remove_temporary(output: Path) -> None:
 
 
 def _bring_together(
-    output: Path,
-    folder: Path,
-    corpus: Corpus,
-    parts: Sequence[_Part],
-    done: Mapping[int, _Done],
-    source: str,
-    max_damaged: float,
+    output: Path, folder: Path, corpus: Corpus, parts: Sequence[_Part], source: str, max_damaged: float
 ) -> None:
-    """Write the index of shards that are all there."""
-    damaged = [
-        {"file": _inside(folder, part.clips[one.number][1].path), "reason": one.reason}
-        for part in parts
-        for one in done[part.number].damaged
-    ]
-    _check_damaged(corpus, damaged, max_damaged)
-    files = [
-        packed.Shard(part.file, len(done[part.number].entries), done[part.number].size, done[part.number].sha256)
-        for part in parts
-    ]
+    """Write the index of shards that are all there, from what was noted of each."""
+    damaged: list[dict[str, str]] = []
+    files: list[packed.Shard] = []
+    rows: list[dict[str, np.ndarray]] = []
+    label = {name: number for number, name in enumerate(corpus.labels)}
     licences = sorted({clip.licence for clip in corpus.clips})
-    arrays = _arrays(corpus, parts, done, licences)
+    licence = {name: number for number, name in enumerate(licences)}
+    for part in parts:
+        done = _noted(output, part)
+        if done is None:
+            raise InputError(f"{output / part.file}: what was noted of it is gone; run the same command again")
+        damaged += [
+            {"file": _inside(folder, part.clips[one.number][1].path), "reason": one.reason} for one in done.damaged
+        ]
+        files.append(packed.Shard(part.file, len(done.entries), done.size, done.sha256))
+        rows.append(_arrays(part, done.entries, label, licence))
+    _check_damaged(corpus, damaged, max_damaged)
+    arrays = {name: np.concatenate([one[name] for one in rows]) for name in rows[0]}
+    arrays["key_ends"] = np.cumsum(arrays["key_ends"])
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     table = {
@@ -428,24 +426,22 @@ def _check_damaged(corpus: Corpus, damaged: Sequence[Mapping[str, str]], most: f
 
 
 def _arrays(
-    corpus: Corpus, parts: Sequence[_Part], done: Mapping[int, _Done], licences: Sequence[str]
+    part: _Part, entries: Sequence[Entry], label: Mapping[str, int], licence: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
-    """The index of what is in the shards, as `packed.Packed` has it."""
-    label = {name: number for number, name in enumerate(corpus.labels)}
-    licence = {name: number for number, name in enumerate(licences)}
-    entries = [(part.clips[entry.number], entry) for part in parts for entry in done[part.number].entries]
-    clips = [clip for (_, clip), _ in entries]
-    keys = [key.encode() for (key, _), _ in entries]
+    """The index of one shard, as `packed.Packed` has that of all; key_ends: how long each key is."""
+    pairs = [part.clips[entry.number] for entry in entries]
+    keys, clips = [key.encode() for key, _ in pairs], [clip for _, clip in pairs]
+    speeds = len(part.content.speeds)
     return {
-        "offsets": np.array([entry.offsets for _, entry in entries], np.int64),
-        "sizes": np.array([entry.sizes for _, entry in entries], np.int64),
-        "seconds": np.array([entry.seconds for _, entry in entries], np.float32),
+        "offsets": np.array([entry.offsets for entry in entries], np.int64).reshape(-1, speeds),
+        "sizes": np.array([entry.sizes for entry in entries], np.int64).reshape(-1, speeds),
+        "seconds": np.array([entry.seconds for entry in entries], np.float32),
         "positive_counts": np.array([len(clip.labels) for clip in clips], np.int32),
         "positive_labels": np.array([label[name] for clip in clips for name in clip.labels], np.int32),
         "fold": np.array([-1 if clip.fold is None else clip.fold for clip in clips], np.int32),
         "split": np.array([-1 if clip.split is None else SPLITS.index(clip.split) for clip in clips], np.int8),
         "licence": np.array([licence[clip.licence] for clip in clips], np.int32),
-        "key_ends": np.cumsum([len(key) for key in keys], dtype=np.int64),
+        "key_ends": np.array([len(key) for key in keys], np.int64),
         "key_bytes": np.frombuffer(b"".join(keys), np.uint8),
     }
 
