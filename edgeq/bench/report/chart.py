@@ -95,9 +95,8 @@ def against_batch(sweep: Sweep) -> Markup:
     left, right, top, bottom = 46.0, _WIDTH - 14.0, 14.0, 204.0
 
     def place(batch: int, value: float) -> tuple[float, float]:
-        return left + part(batch, (batches[0], batches[-1])) * (right - left), bottom - part(value, steps) * (
-            bottom - top
-        )
+        along = left + 10 + part(batch, (batches[0], batches[-1])) * (right - left - 10)  # beside the axis, not on it
+        return along, bottom - part(value, steps) * (bottom - top)
 
     drawn = []
     for batch in batches:

@@ -12,7 +12,10 @@ from edgeq.bench.report.tables import SUMMARY
 
 _COSTS = {"macs": "MACs", "latency_ms": "latency, ms", "energy_mj": "energy, mJ", "flash_bytes": "flash"}
 
-_AGAINST_BATCH = {"windows_per_second": "windows a second", "latency_ms": "latency of a call, ms"}
+_AGAINST_BATCH = {
+    "windows_per_second": ("windows a second", cells.count),
+    "latency_ms": ("latency of a call, ms", cells.three),
+}
 
 MOST_LINES = 8
 """That a chart tells apart, by colour and shape."""
@@ -60,7 +63,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A figure against the batch: a line a model and place, of (batch, what was found there)."""
+    """A figure against the batch: a line a model and place, of (batch, what was found there). form: of its axis."""
 
     title: str
     form: Form
@@ -84,7 +87,7 @@ def sweeps(entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[Sweep, ...]]]:
 
 def _sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
     models, places = once(entry.model for entry in entries), once(entry.where for entry in entries)
-    for name, title in _AGAINST_BATCH.items():
+    for name, (title, form) in _AGAINST_BATCH.items():
         lines: dict[str, dict[int, Span]] = {}
         for entry in entries:
             if span := _span(entry, name, cells.three):
@@ -92,7 +95,7 @@ def _sweeps(entries: Sequence[Entry]) -> Iterator[Sweep]:
                 line = lines.setdefault(" · ".join(said) or entry.model, {})
                 line.setdefault(entry.result.get("batch", 1), span)
         if lines:
-            yield Sweep(title, cells.three, tuple((name, tuple(sorted(line.items()))) for name, line in lines.items()))
+            yield Sweep(title, form, tuple((name, tuple(sorted(line.items()))) for name, line in lines.items()))
 
 
 def latency(entries: Iterable[Entry]) -> tuple[tuple[str, tuple[Span, ...]], ...]:
