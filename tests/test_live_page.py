@@ -24,10 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq import cli, goldens
+from edgeq.audio import decibels
 from edgeq.audio.frontend import mel_centres
 from edgeq.decision import DecisionRule, Event, Rule
 from edgeq.errors import InputError
-from edgeq.live import page
+from edgeq.live import page, spectrogram
 from edgeq.live.broadcast import Broadcast
 from edgeq.live.listener import Update
 from edgeq.live.run import State
@@ -42,10 +43,10 @@ def state(**changes):
 
 
 def update(seconds, event=None, silent=False, heard="hum"):
-    scores = np.array([0.1, 0.05, 0.8, 0.05], np.float32)
+    scores, window = np.array([0.1, 0.05, 0.8, 0.05]), np.array([0.0, 0.1, 0.9, 0.0], np.float32)
     active = ("hum",) if event else ()
     return Update(
-        seconds, bundles.LABELS, scores, event, active, latency_ms=12.0, dropped=0, silent=silent, heard=heard
+        seconds, bundles.LABELS, window, scores, event, active, latency_ms=12.0, dropped=0, silent=silent, heard=heard
     )
 
 
@@ -121,6 +122,14 @@ def test_no_file_of_the_picture_names_an_address_elsewhere():
     assert {name for name, _ in page._FILES.values()} == {file.name for file in FILES.iterdir()}
 
 
+def test_the_terminal_s_spectrogram_and_the_page_s_have_the_same_colours_and_range():
+    script = (FILES / "spectrogram.js").read_text()
+    values = {name: json.loads(value) for name, value in re.findall(r"^const ([A-Z_]+) = ([^;]+);", script, re.M)}
+    assert values["ON_DARK"] == list(spectrogram._MAGMA) and values["HERTZ"] == list(spectrogram._HERTZ)
+    for name in ("MOST_DB", "LEAST_DB", "STEADY_DB", "GAP_SECONDS"):
+        assert values[name] == getattr(spectrogram, f"_{name}")
+
+
 @pytest.mark.parametrize("host", ["localhost", "localhost:{port}", "127.0.0.1:{port}", "127.0.0.1:1", "[::1]:{port}"])
 def test_names_of_this_machine_are_answered(pages, host):
     assert ask(pages, Host=host.format(port=pages.port))[0] == 200
@@ -173,7 +182,8 @@ def test_what_is_heard_is_sent_as_it_is(pages):
     kind, facts = watcher.next()
     assert kind == "hello" and facts["labels"] == list(bundles.LABELS) and facts["model"] == "small"
     assert (facts["mels"], facts["framesPerSecond"], facts["windowSeconds"]) == (16, 50.0, 1.0)
-    assert facts["threshold"] == now.rule.on
+    assert (facts["threshold"], facts["smoothing"]) == (now.rule.on, now.rule.smoothing)
+    assert (facts["decibels"], facts["loud"]) == (decibels.unit(SPEC), decibels.loud(SPEC))
     np.testing.assert_allclose(facts["hertz"], mel_centres(SPEC), atol=0.05)
     kind, sound = watcher.next()
     assert kind == "sound" and sound["seconds"] == 1.0
@@ -197,19 +207,6 @@ def test_what_is_heard_is_sent_as_it_is(pages):
     assert not watcher.next("window")[1]["known"]
     assert watcher.next() == ("event", {"seconds": 1.25, "label": "hum", "score": 0.83, "number": 1})
     watcher.leave()
-
-
-@pytest.mark.parametrize(
-    ("log", "power", "decibels"), [("db", 2, 1), ("db", 1, 2), ("ln", 2, 4.3429), ("ln", 1, 8.6859)]
-)
-def test_a_unit_of_log_mel_is_so_many_decibels(log, power, decibels):
-    """Ten times the amplitude are 20 dB."""
-    spec = bundles.replace(SPEC, log=log, power=power)
-    values = [amplitude**power for amplitude in (1.0, 10.0)]
-    units = np.diff(10 * np.log10(values) if log == "db" else np.log(values))[0]
-    assert page._decibels(spec) == pytest.approx(decibels, abs=1e-3) and page._decibels(spec) * units == pytest.approx(
-        20
-    )
 
 
 def test_who_comes_later_or_again_sees_the_last_seconds(pages):

@@ -45,7 +45,7 @@ def console(width=80, height=24, encoding="utf-8", **how):
 
 def update(probabilities, silent=False, active=()):
     scores = np.asarray(probabilities, np.float32)
-    return Update(1.0, LABELS[: len(scores)], scores, None, active, 20.0, 0, silent)
+    return Update(1.0, LABELS[: len(scores)], np.zeros_like(scores), scores, None, active, 20.0, 0, silent)
 
 
 def frames(seconds, mel=None, loud=10.0):
@@ -107,6 +107,15 @@ def test_it_shows_classes_events_costs_and_words(width):
     dog, rain = (next(line for line in lines if line.startswith(label)) for label in ("dog", "rain"))
     assert rain.count("━") == pytest.approx(3 * dog.count("━"), abs=3) and dog.count("━") > 3
     assert shown.index("0:01:01") < shown.index("0:00:51")  # the newest first
+    left, right = (line.index(sign) for line, sign in ((dog, "━"), (dog, "%")))
+    assert (dog.index("┊") - left) / (right - 4 - left) == pytest.approx(0.8, abs=0.05)  # the threshold
+    assert "mean of the last 3 windows" in shown and "mean of" not in "".join(text(state(rule=Rule(smoothing=1))))
+
+
+@pytest.mark.parametrize(("score", "marked"), [(0.0, True), (0.5, True), (0.75, True), (0.9, False), (1.0, False)])
+def test_the_threshold_is_marked_until_a_bar_reaches_it(score, marked):
+    shown = "".join(text(state(labels=("dog",), rule=Rule(on=0.8)), update([score])))
+    assert ("┊" in shown) == marked
 
 
 def test_of_many_classes_the_best_are_shown_in_their_own_order():

@@ -279,7 +279,7 @@ DETECT = """async ({ rule, labels, windows }) => {
   const detector = new Detector(rule, labels);
   return windows.map(({ seconds, probabilities, gated }) => {
     const event = detector.update(seconds, Float32Array.from(probabilities), gated);
-    return { event, active: detector.active, heard: detector.heard };
+    return { event, active: detector.active, heard: detector.heard, scores: detector.scores };
   });
 }"""
 
@@ -413,6 +413,7 @@ def assert_heard_alike(model, ready, heard):
     assert loudest > 0.05 and len(found) == len(expected) >= 5
     for one, other in zip(found, expected, strict=True):
         assert np.abs(np.array(one["probabilities"]) - other.probabilities).max() < 1e-4
+        assert np.abs(np.array(one["scores"]) - other.scores).max() < 1e-4
         assert int(np.argmax(one["probabilities"])) == int(other.probabilities.argmax())
         assert (one["seconds"], one["silent"]) == (pytest.approx(other.time), other.silent)
         assert (one["heard"], one["active"]) == (other.heard, list(other.active))
@@ -465,6 +466,7 @@ def detectors(page):
         for window, one, quiet, answer in zip(windows, scores, gated, answers, strict=True):
             event = detector.update(window["seconds"], one, bool(quiet))
             assert (answer["active"], answer["heard"]) == (list(detector.active), detector.heard)
+            assert answer["scores"] == pytest.approx(detector.scores)
             assert (answer["event"] is None) == (event is None)
             if event is not None:
                 begun += 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeq.audio import decibels
 from edgeq.audio.frontend import FrontendSpec, mel_centres
 from edgeq.decision import DecisionRule, Rule
 from edgeq.export import web_runtime
@@ -48,7 +48,8 @@ def page(
         "rule": rule.to_json(),
         "frontend": _for_javascript(frontend),
         "hertz": [round(float(hertz), 1) for hertz in mel_centres(frontend)],
-        "decibels": (2 if frontend.log == "db" else 20 / math.log(10)) / frontend.power,
+        "decibels": decibels.unit(frontend),
+        "loud": decibels.loud(frontend),
         "about": f"{of}, {form}, in {web_runtime.PACKAGE} {web_runtime.VERSION} (MIT): WebAssembly, one thread.",
         "spec": frontend.to_json(),
     }

@@ -27,7 +27,8 @@ class Update:
     """What one window was heard as.
 
     time: of the window's end, in seconds of sound since the beginning, with what was lost. probabilities: (classes,),
-    the network's. event: the one that begins here. active: labels whose event goes on. latency_ms: from the capture of
+    the network's. scores: (classes,), the rule's, which events follow: the mean of the last windows, silent ones
+    counted as 0. event: the one that begins here. active: labels whose event goes on. latency_ms: from the capture of
     the last sample that the window needs to this answer; the window itself comes on top, and what device and driver
     held before they handed the sample on. dropped: samples of the source that were lost so far. silent: the window is
     below the front end's gate. heard: the label of the best smoothed score, None below the rule's `unknown` and where
@@ -37,6 +38,7 @@ class Update:
     time: float
     labels: tuple[str, ...]
     probabilities: np.ndarray
+    scores: np.ndarray
     event: Event | None
     active: tuple[str, ...]
     latency_ms: float
@@ -158,6 +160,7 @@ class Listener:
             time=self._seconds + end,
             labels=self.labels,
             probabilities=probabilities,
+            scores=self._detector.scores,
             event=event,
             active=self._detector.active,
             latency_ms=1000 * (known - captured),

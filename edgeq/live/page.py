@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeq.audio.frontend import FrontendSpec, mel_centres
+from edgeq.audio import decibels
+from edgeq.audio.frontend import mel_centres
 from edgeq.errors import InputError
 from edgeq.live.broadcast import Broadcast
 from edgeq.live.level import FLOOR_DB
@@ -125,7 +126,7 @@ class Page:
         self._send_sound(state)
         window = {
             "seconds": round(update.time, 3),
-            "scores": [round(float(score), 4) for score in update.probabilities],
+            "scores": [round(float(score), 4) for score in update.scores],
             "active": update.active,
             "silent": update.silent,
             "known": update.heard is not None,
@@ -177,14 +178,11 @@ def _facts(state: State) -> dict[str, Any]:
         "framesPerSecond": spec.sample_rate / spec.hop_length,
         "windowSeconds": spec.window_seconds,
         "hertz": [round(float(hertz), 1) for hertz in mel_centres(spec)],
-        "decibels": _decibels(spec),
+        "decibels": decibels.unit(spec),
+        "loud": decibels.loud(spec),
+        "smoothing": state.rule.smoothing,
         "threshold": state.rule.on,
     }
-
-
-def _decibels(spec: FrontendSpec) -> float:
-    """Of the sound's amplitude, a unit of log-mel."""
-    return (2 if spec.log == "db" else 20 / math.log(10)) / spec.power
 
 
 def _figures(state: State, with_words: bool) -> dict[str, Any]:

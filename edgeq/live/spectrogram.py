@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from edgeq.audio import decibels
 from edgeq.audio.frontend import FrontendSpec, mel_centres
 
 COLUMN_SECONDS = 0.1
@@ -19,8 +20,6 @@ COLOURS = ("truecolor", "256", "standard")
 _MOST_COLUMNS = 600
 _MOST_DB, _LEAST_DB = 70.0, 30.0
 """Between the darkest and the brightest."""
-_LOUD_DB = 60.0
-"""Above the least value that a front end has: what is brightest at least, where no gate says what silence is."""
 _STEADY_DB = 3.0
 """By which the range has to change for the colours to follow, so that they don't flicker."""
 _GAP_SECONDS = 0.25
@@ -43,10 +42,7 @@ class Spectrogram:
         self._spec = spec
         self._rate = spec.sample_rate / spec.hop_length
         self._frames_a_column = max(1, round(COLUMN_SECONDS * self._rate))
-        # Whatever the front end counts in, as decibels of power.
-        self._decibels = 2 / spec.power * (10 / math.log(10) if spec.log == "ln" else 1)
-        silence = 2 / spec.power * 10 * math.log10(spec.floor)
-        self._least_high = silence + _LOUD_DB if spec.gate is None else self._decibels * spec.gate
+        self._decibels, self._least_high = decibels.unit(spec), decibels.loud(spec)
         self._low, self._high = self._least_high - _LEAST_DB, self._least_high
         self._columns: deque[np.ndarray] = deque(maxlen=_MOST_COLUMNS)
         self._open: list[np.ndarray] = []

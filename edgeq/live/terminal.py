@@ -139,9 +139,10 @@ class Picture:
         spectrogram = min(over, self.spectrogram.most_rows) if over >= _LEAST_SPECTROGRAM and width >= _NARROW else 0
         listed = room - spectrogram - spaces - 1 if spectrogram else max(1, room)
         above = self._drawn(state, width, spectrogram) if spectrogram else []
-        space = [" " * width] if spectrogram else []
+        of = [self._line([(self._of(state), "dim")], width)] if spectrogram else []
         rows = self._panels(state, width, listed)
-        return [head, *above, level, *space, *rows, *space[: spaces - 1], costs, *words][:height]
+        space = [" " * width] if spectrogram and spaces == 2 else []
+        return [head, *above, level, *of, *rows, *space, costs, *words][:height]
 
     def _move(self, state: State, now: float) -> None:
         self._level = max(self.peak_db, self._level - _FALL_DB)
@@ -150,6 +151,10 @@ class Picture:
         self.peak_db = FLOOR_DB
         if state.words != self._words:
             self._words, self._said = state.words, now
+
+    def _of(self, state: State) -> str:
+        """What the classes' scores are, where they are more than a window's probabilities."""
+        return f"mean of the last {state.rule.smoothing} windows" if state.rule.smoothing > 1 else ""
 
     def _head(self, state: State, width: int) -> str:
         clock = _clock(state.seconds)
@@ -219,7 +224,7 @@ class Picture:
         """So many rows. The labels in their own order, so that bars don't jump; of too many, the best."""
         name = min(_LABEL, max(cell_len(label) for label in state.labels), width // 2)
         wide = width - name - 6
-        scores = np.zeros(len(state.labels)) if self.update is None else self.update.probabilities
+        scores = np.zeros(len(state.labels)) if self.update is None else self.update.scores
         active = self.update.active if self.update else ()
         best = int(scores.argmax()) if self.update and not self.update.silent else -1
         rows: list[list[Piece]] = []
@@ -228,14 +233,19 @@ class Picture:
             style = "bold green" if label in active else "bold" if index == best else ""
             style = "dim" if self.update is None or self.update.silent else style
             text = f"{score:5.0%}" if self.update else "     "
-            rows.append([(self._fit(label, name), style), (" ", ""), *self._bar(score, wide, style), (text, style)])
+            bar = self._bar(score, state.rule.on, wide, style)
+            rows.append([(self._fit(label, name), style), (" ", ""), *bar, (text, style)])
         return rows + [[(" " * width, "")]] * (count - len(rows))
 
-    def _bar(self, share: float, width: int, style: str) -> list[Piece]:
-        """To half a character, where the terminal has such lines."""
+    def _bar(self, share: float, threshold: float, width: int, style: str) -> list[Piece]:
+        """To half a character, where the terminal has such lines; with the threshold, until the bar reaches it."""
         halves = round(2 * width * share) if self._blocks else 2 * round(width * share)
         bar = ("━" if self._blocks else "=") * (halves // 2) + "╸" * (halves % 2)
-        return [(bar, style or "cyan"), (" " * (width - len(bar)), "")]
+        rest = [" "] * (width - len(bar))
+        at = round(width * threshold) - 1 - len(bar)
+        if 0 <= at < len(rest):
+            rest[at] = "┊" if self._blocks else ":"
+        return [(bar, style or "cyan"), ("".join(rest), "dim")]
 
     def _events(self, state: State, width: int, count: int) -> list[list[Piece]]:
         """So many rows, the newest event first."""

@@ -7,6 +7,7 @@ const SILENT_SECONDS = 3; // without any sound, be it silence
 
 const root = document.querySelector("#picture");
 let picture = null;
+let of = ""; // what the scores are
 let heardAt = 0;
 let connected = false;
 
@@ -14,7 +15,9 @@ function connect() {
   const stream = new EventSource("events");
   const on = (kind, act) => stream.addEventListener(kind, (event) => act(JSON.parse(event.data)));
   on("hello", (facts) => {
+    picture?.close();
     picture = new Picture(root, facts);
+    of = facts.smoothing > 1 ? `mean of the last ${facts.smoothing} windows` : "";
     document.title = `${facts.model} – edgeq live`;
     connected = true;
     heard();
@@ -26,7 +29,7 @@ function connect() {
     }
     picture.level(peakDb);
   });
-  on("window", ({ scores, silent, known, active }) => picture.scores(scores, { silent, known, active }));
+  on("window", ({ scores, silent, known, active }) => picture.scores(scores, { silent, known, active, of }));
   on("event", (event) => picture.event(event));
   on("status", (figures) => picture.status(figures));
   on("ended", () => {

@@ -16,23 +16,23 @@ export class Picture {
    * root: an element that the picture fills. It has the stylesheet style.css.
    * model: its name. labels: in the order of the scores. mels: bands a column. framesPerSecond: columns a second.
    * windowSeconds: what the network sees at once.
-   * And where they are known: source, what is heard; hertz, the bands' centres, lowest first; decibels, dB a unit of
-   * the columns' values (1 where they are dB of power, 20 / ln 10 / power where they are natural logarithms);
-   * threshold, the score at which an event begins.
+   * decibels: dB a unit of the columns' values; loud: dB that are shown as the loudest at least (edgeq/audio/decibels.py).
+   * And where they are known: source, what is heard; hertz, the bands' centres, lowest first; threshold, the score at
+   * which an event begins.
    */
   constructor(
     root,
-    { model, labels, mels, framesPerSecond, windowSeconds, source = "", hertz = null, decibels = 1, threshold = null },
+    { model, labels, mels, framesPerSecond, windowSeconds, decibels, loud, source = "", hertz = null, threshold = null },
   ) {
     root.classList.add("picture");
     root.replaceChildren(...template(model, source, threshold));
     this._root = root;
     this._labels = labels;
     this._spectrogram = new Spectrogram(root.querySelector("canvas"), {
-      mels, framesPerSecond, windowSeconds, hertz, decibels,
+      mels, framesPerSecond, windowSeconds, hertz, decibels, loud,
     });
     this._meter = new Meter(root.querySelector(".level"));
-    this._classes = new Classes(root.querySelector(".classes"), root.querySelector(".now"), labels);
+    this._classes = new Classes(root.querySelector(".heard"), labels, threshold);
     this._events = new Events(root.querySelector(".events"));
     this._status = new Status(root.querySelector(".figures"), root.querySelector(".words"));
   }
@@ -43,10 +43,11 @@ export class Picture {
     this._spectrogram.push(columns, count, seconds);
   }
 
-  /** Show probabilities, in the order of the labels. silent: the window has nothing to hear. known: whether the
-   *  best label is good enough to be given. active: labels whose event goes on. */
-  scores(probabilities, { silent = false, known = true, active = [] } = {}) {
-    this._classes.show(probabilities, silent, known, active);
+  /** Show scores, 0 to 1, in the order of the labels. silent: the window has nothing to hear. known: whether the best
+   *  label is good enough to be given. active: labels whose event goes on. of: what they are scores of, in words. */
+  scores(scores, { silent = false, known = true, active = [], of = "" } = {}) {
+    this._classes.show(scores, silent, known, active);
+    this._classes.tell(of);
   }
 
   /** Show a peak, in dB of full scale. */
@@ -66,6 +67,11 @@ export class Picture {
    *  away. */
   status(figures) {
     this._status.show(figures);
+  }
+
+  /** Let go of what it listens to in the browser: another picture takes its place. */
+  close() {
+    this._spectrogram.close();
   }
 
   /** Whether sound comes: where not, the picture is dimmed, and why is said. */
@@ -94,7 +100,7 @@ function template(model, source, threshold) {
       <canvas role="img" aria-label="spectrogram of the last seconds: time to the right, mel bands upwards"></canvas>
     </section>
     <section class="card heard">
-      <h2>Heard</h2>
+      <h2>Heard <span class="of"></span></h2>
       <p class="now"><span class="name"></span><span class="score"></span></p>
       <div class="classes"></div>
     </section>
@@ -155,7 +161,8 @@ class Meter {
     this._hold.style.left = `${100 * share(this._held)}%`;
     this._element.classList.toggle("loud", this._held >= LOUD_DB);
     this._element.classList.toggle("clipping", this._held >= CLIPPING_DB);
-    this._words.textContent = `${this._held.toFixed(0).replace(/^-(?=[1-9])/, "−").replace("-0", "0")} dB`;
+    const figure = this._held > FLOOR_DB ? this._held.toFixed(0).replace("-0", "0").replace("-", "−") : "−∞";
+    this._words.textContent = `${figure} dB`;
     this._element.setAttribute("aria-valuenow", this._held.toFixed(0));
   }
 }
@@ -163,9 +170,13 @@ class Meter {
 /** A bar a class in the labels' own order; of many classes the best, each in a place that it keeps while it is among
  *  them. */
 class Classes {
-  constructor(element, now, labels) {
-    this._now = now;
+  constructor(section, labels, threshold) {
+    const element = section.querySelector(".classes");
+    this._now = section.querySelector(".now");
+    this._of = section.querySelector(".of");
     this._labels = labels;
+    element.classList.toggle("marked", threshold !== null);
+    element.style.setProperty("--threshold", threshold ?? 0);
     this._shown = labels.map((_, index) => index).slice(0, MOST_CLASSES);
     this._rows = this._shown.map((index) => {
       const row = document.createElement("div");
@@ -187,40 +198,44 @@ class Classes {
     this._fill(new Float32Array(labels.length), -1, []);
   }
 
-  show(probabilities, silent, known, active) {
-    const best = indexOfLargest(probabilities);
-    if (this._labels.length > MOST_CLASSES) this._choose(probabilities);
-    this._fill(probabilities, silent ? -1 : best, active);
+  show(scores, silent, known, active) {
+    const best = indexOfLargest(scores);
+    if (this._labels.length > MOST_CLASSES) this._choose(scores);
+    this._fill(scores, silent ? -1 : best, active);
     if (silent || !known) this._say("", 0, silent ? "silence" : "unknown");
-    else this._say(this._labels[best], probabilities[best], "");
+    else this._say(this._labels[best], scores[best], "");
   }
 
-  _choose(probabilities) {
-    const order = [...probabilities.keys()].sort((one, other) => probabilities[other] - probabilities[one]);
+  tell(of) {
+    if (this._of.textContent !== of) this._of.textContent = of;
+  }
+
+  _choose(scores) {
+    const order = [...scores.keys()].sort((one, other) => scores[other] - scores[one]);
     const wanted = new Set(order.slice(0, MOST_CLASSES));
     const stay = new Set(this._shown.filter((index) => wanted.has(index)));
     const come = [...wanted].filter((index) => !stay.has(index));
     this._shown = this._shown.map((index) => (stay.has(index) ? index : come.shift()));
   }
 
-  _fill(probabilities, best, active) {
+  _fill(scores, best, active) {
     this._rows.forEach(({ row, name, bar, percent }, place) => {
       const index = this._shown[place];
-      const probability = probabilities[index];
+      const score = scores[index];
       if (name.textContent !== this._labels[index]) name.textContent = this._labels[index];
-      bar.style.transform = `scaleX(${probability})`;
-      percent.textContent = percentage(probability);
+      bar.style.transform = `scaleX(${score})`;
+      percent.textContent = percentage(score);
       row.classList.toggle("best", index === best);
       row.classList.toggle("active", active.includes(this._labels[index]));
     });
   }
 
-  _say(label, probability, instead) {
+  _say(label, best, instead) {
     this._now.classList.toggle("nothing", Boolean(instead));
-    this._now.classList.toggle("unsure", !instead && probability < 0.5);
+    this._now.classList.toggle("unsure", !instead && best < 0.5);
     const [name, score] = this._now.children;
     name.textContent = instead || label;
-    score.textContent = instead ? "" : percentage(probability);
+    score.textContent = instead ? "" : percentage(best);
   }
 }
 
@@ -307,8 +322,8 @@ function short(count) {
   return count < 1e6 ? `${(count / 1e3).toFixed(0)} k` : `${(count / 1e6).toFixed(1)} M`;
 }
 
-function percentage(probability) {
-  return `${(100 * probability).toFixed(0)} %`;
+function percentage(score) {
+  return `${(100 * score).toFixed(0)} %`;
 }
 
 function share(decibels) {

@@ -6,6 +6,7 @@ const MOST_DB = 70; // between the darkest and the brightest
 const LEAST_DB = 30;
 const GAP_SECONDS = 0.25; // a jump of the clock by more is drawn as a gap
 const MOST_MARKS = 40;
+const STEADY_DB = 3; // by which the range has to change for the colours to follow, so that they don't flicker
 const SCALE_SECONDS = 0.5; // between looks at the range of colours
 const LEFT = 40; // CSS pixels: the axis of frequency, the axis of time, names of events
 const BOTTOM = 20;
@@ -21,13 +22,14 @@ const ON_DARK = ["000004", "1d1147", "51127c", "822681", "b73779", "e75263", "fc
 const ON_LIGHT = ["f7fcfd", "e0ecf4", "bfd3e6", "9ebcda", "8c96c6", "8c6bb1", "88419d", "810f7c", "4d004b"];
 
 export class Spectrogram {
-  constructor(canvas, { mels, framesPerSecond, windowSeconds, hertz, decibels }) {
+  constructor(canvas, { mels, framesPerSecond, windowSeconds, hertz, decibels, loud }) {
     this._canvas = canvas;
     this._context = canvas.getContext("2d");
     this._mels = mels;
     this._rate = framesPerSecond;
     this._hertz = hertz;
     this._decibels = decibels;
+    this._loud = loud;
     this._span = Math.max(SPAN_SECONDS, 2 * windowSeconds);
     this._columns = Math.ceil((this._span + 1) * framesPerSecond);
     this._values = new Float32Array(this._columns * mels).fill(NaN); // a ring: column k lies at k % columns
@@ -35,8 +37,8 @@ export class Spectrogram {
     this._begun = 0; // seconds at column 0
     this._end = 0; // seconds shown at the right edge
     this._marks = [];
-    this._low = -LEAST_DB;
-    this._high = 0;
+    this._low = loud - LEAST_DB;
+    this._high = loud;
     this._ring = document.createElement("canvas");
     this._ring.width = this._columns;
     this._ring.height = mels;
@@ -45,7 +47,7 @@ export class Spectrogram {
     this._asked = false;
     this._still = matchMedia("(prefers-reduced-motion: reduce)");
     this._dark = matchMedia("(prefers-color-scheme: dark)");
-    watch(canvas, [this._still, this._dark], () => this._restyle());
+    this._unwatch = watch(canvas, [this._still, this._dark], () => this._restyle());
     this._restyle();
   }
 
@@ -73,6 +75,10 @@ export class Spectrogram {
     this._animate();
   }
 
+  close() {
+    this._unwatch();
+  }
+
   get _seconds() {
     return this._begun + this._written / this._rate;
   }
@@ -94,16 +100,16 @@ export class Spectrogram {
     this._written += count;
   }
 
-  /** Fit the range of colours to what is there. Returns whether it changed. */
+  /** Fit the range of colours to what is there, as edgeq/live/spectrogram.py does. Returns whether it changed. */
   _scaled() {
     this._nextScale = this._written + SCALE_SECONDS * this._rate;
     const present = this._values.filter((value) => value === value).sort();
     if (!present.length) return false;
     const most = present[Math.floor(0.998 * (present.length - 1))];
     const floor = present[Math.floor(0.1 * (present.length - 1))];
-    const low = Math.max(floor - 3, most - MOST_DB);
-    const high = Math.max(most, low + LEAST_DB); // where all is alike, as silence is, it is quiet
-    if (Math.abs(high - this._high) < 3 && Math.abs(low - this._low) < 3) return false;
+    const high = Math.max(most, this._loud);
+    const low = Math.min(high - LEAST_DB, Math.max(high - MOST_DB, floor - STEADY_DB));
+    if (Math.abs(high - this._high) < STEADY_DB && Math.abs(low - this._low) < STEADY_DB) return false;
     [this._low, this._high] = [low, high];
     return true;
   }
@@ -282,10 +288,15 @@ export class Spectrogram {
   }
 }
 
+/** Have changes of size and style told. Gives what ends that. */
 function watch(canvas, media, changed) {
   const observer = new ResizeObserver(changed);
   observer.observe(canvas);
   for (const one of media) one.addEventListener("change", changed);
+  return () => {
+    observer.disconnect();
+    for (const one of media) one.removeEventListener("change", changed);
+  };
 }
 
 /** RGBA of 256 steps, from quiet to loud. */

@@ -72,6 +72,11 @@ export class Detector {
     return { label: this._labels[begun], score: scores[begun], startSeconds: this._since[begun], seconds };
   }
 
+  /** Smoothed scores of the labels as of the last window; 0 before the first. */
+  get scores() {
+    return [...this._scores];
+  }
+
   /** The label of the best smoothed score; null before the first window, and below the rule's `unknown`. */
   get heard() {
     const score = Math.max(...this._scores);

@@ -44,6 +44,7 @@ export class Listener {
     return {
       seconds,
       probabilities,
+      scores: this._detector.scores,
       silent: gated,
       event,
       active: this._detector.active,

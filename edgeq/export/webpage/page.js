@@ -12,6 +12,7 @@ const TOP = 3;
 
 const at = (id) => document.getElementById(id);
 let engine, picture;
+let smoothed = ""; // what a listener's scores are
 let microphone = null;
 let opening = false;
 let waiting = 0; // samples that the model has not answered yet
@@ -30,7 +31,8 @@ async function begin() {
     at("about").textContent = "";
     return;
   }
-  const { name, labels, frontend, hertz, decibels, about } = engine.facts;
+  const { name, labels, rule, frontend, hertz, decibels, loud, about } = engine.facts;
+  smoothed = rule.smoothing > 1 ? `mean of the last ${rule.smoothing} windows` : "";
   document.title = `${name} · edgeq`;
   picture = new Picture(at("picture"), {
     model: name,
@@ -40,6 +42,8 @@ async function begin() {
     windowSeconds: frontend.window_seconds,
     hertz,
     decibels,
+    loud,
+    threshold: rule.on,
     source: "in this browser",
   });
   picture.running(false, "ready");
@@ -105,7 +109,7 @@ async function hear(chunk) {
     if (microphone === null || (heardBy !== null && heardBy !== microphone)) return;
     show(frames, seconds);
     for (const update of updates) {
-      picture.scores(update.probabilities, { ...update, known: update.heard !== null });
+      picture.scores(update.scores, { ...update, known: update.heard !== null, of: smoothed });
       if (update.event) picture.event(update.event);
       timed(update);
       latencies.push(update.latencyMs);
@@ -144,7 +148,7 @@ async function classify(file) {
       picture.scores(window.probabilities, { silent: window.gated });
       timed(window);
     });
-    picture.scores(result.scores, { silent: result.silent });
+    picture.scores(result.scores, { silent: result.silent, of: "mean of its windows" });
     picture.status({ seconds: result.seconds });
     const best = [...result.scores.keys()].sort((one, other) => result.scores[other] - result.scores[one]).slice(0, TOP);
     const words = best.map((index) => `${engine.facts.labels[index]} ${(100 * result.scores[index]).toFixed(1)} %`);
