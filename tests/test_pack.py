@@ -20,8 +20,10 @@ import pytest
 import soundfile
 from small_corpus import FRONTEND, RATE, folders, sound
 
-from edgeq import corpora
-from edgeq.audio.frontend import FrontendSpec
+from edgeq import corpora, zoo
+from edgeq.audio.frontend import PRESETS, FrontendSpec
+from edgeq.audio.maps import logmel_spec
+from edgeq.commands import data
 from edgeq.corpora import pack, packed, shards
 from edgeq.corpora.corpus import Clip
 from edgeq.errors import InputError
@@ -247,3 +249,17 @@ def test_the_command_tells_its_result_as_json(corpus: Path, tmp_path: Path) -> N
     assert packed.open(tmp_path / "out").frontend.sample_rate == 16000
     wrong = subprocess.run([*command[:-3], "edge-61k"], capture_output=True, text=True)
     assert wrong.returncode == 2 and "edge-61k" in wrong.stderr
+
+
+def test_features_are_those_of_a_front_end_a_recipe_at_its_speeds_or_a_model(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'name = "a"\narchitecture = "qnano"\n[fit]\nepochs = 1\nspeeds = [0.9]\n[fine_tune]\nspeeds = [1.2]\n'
+    )
+    edge = logmel_spec(PRESETS["edge-32k"])
+    for name, speeds in (("edge-32k", (1.0,)), (str(recipe), (1.0, 0.9, 1.2)), ("qnano", (1.0,))):
+        spec, found = data._frontend(name)
+        assert found == speeds and logmel_spec(spec) == edge
+    assert data._frontend("esc10-qnano")[0] == zoo.find("esc10-qnano").frontend
+    with pytest.raises(InputError, match="or a front end: panns-32k"):
+        data._frontend("nonsense")

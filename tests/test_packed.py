@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgeq import corpora
 from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.audio.maps import at_speed
-from edgeq.corpora import orders, pack, packed
+from edgeq.corpora import orders, pack, packed, packed_corpus
 from edgeq.corpora.corpus import Clip
 from edgeq.errors import InputError
 
@@ -99,6 +100,13 @@ def test_folds_splits_licences_and_several_labels_are_kept(tmp_path: Path, monke
     np.testing.assert_array_equal(opened.positives(places), several.positives())
     assert [int(opened.fold[place]) for place in places] == [2, 1, -1]
     assert [opened.licences[opened.licence[place]] for place in places] == ["CC0", "CC-BY", "CC0"]
+    corpus = packed_corpus.open(tmp_path / "out")
+    assert [clip.path.name for clip in corpus.without_licences(["CC0", "GPL"]).clips] == ["1"]
+    assert len(corpus.without_licences([]).clips) == 3
+    again = {clip.path.name: clip for clip in corpus.clips}
+    for number, clip in enumerate(clips):
+        assert replace(again[str(number)], path=clip.path, labels=clip.labels) == clip
+        assert set(again[str(number)].labels) == set(clip.labels)
 
 
 def test_every_reader_in_any_number_reads_the_same(logmels: packed.Packed) -> None:

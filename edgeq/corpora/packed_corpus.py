@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,12 +61,15 @@ class PackedCorpus(Corpus):
         """sha256 over the packed corpus and which of its clips these are."""
         return hashlib.sha256(self.packed.hash.encode() + self.chosen.tobytes()).hexdigest()
 
-    def subset(self, clips: Sequence[int]) -> PackedCorpus:
+    def subset(self, clips: Sequence[int] | np.ndarray) -> PackedCorpus:
         return _corpus(self.packed, self.chosen[np.asarray(clips, np.int64)])
 
-    def select(self, wanted: object) -> PackedCorpus:
-        assert callable(wanted)
+    def select(self, wanted: Callable[[Clip], bool]) -> PackedCorpus:
         return self.subset([number for number, clip in enumerate(self.clips) if wanted(clip)])
+
+    def without_licences(self, licences: Collection[str]) -> PackedCorpus:
+        out = [number for number, licence in enumerate(self.packed.licences) if licence in licences]
+        return self.subset(np.flatnonzero(~np.isin(self.packed.licence[self.chosen], out)))
 
     @property
     def _clips(self) -> _Clips:
