@@ -46,7 +46,7 @@ def fitted(count: int, out: Path, *arguments: object, **options: object) -> dict
 
 
 def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.allclose(one[name], other[name], atol=2e-3, rtol=1e-2) for name in one)
+    return all(torch.allclose(one[name], other[name], atol=1e-5, rtol=1e-4) for name in one)
 
 
 @pytest.fixture(autouse=True)
