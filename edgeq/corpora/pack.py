@@ -41,7 +41,7 @@ from edgeq.progress import progress
 SHARD_MEGABYTES = 256
 MAX_DAMAGED = 0.01
 _SAMPLED = 256  # headers that say how long clips are
-_TEMPORARY = ".shard-"
+_TEMPORARY = ".shard-*", f".{packed.ARRAYS}.*", f".{packed.INDEX}.*", f"{packed.UNFINISHED}/.*"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,9 @@ def pack(
     source = _source(corpus, parts)
     finished = _finished(output, source)
     todo = [part for part in parts if not _kept(output, part, finished)]
-    output.mkdir(parents=True, exist_ok=True)
     if todo:
+        # First of all: by it a run that goes on knows the folder for one of its own.
+        (output / packed.UNFINISHED).mkdir(parents=True, exist_ok=True)
         with (
             progress(f"{corpus.name}: packing", sum(len(part.clips) for part in todo)) as advance,
             closing(_written(output, todo, jobs or os.cpu_count() or 1, len(parts))) as made,
@@ -353,8 +354,9 @@ def _check_anew(place: Path, sha256: str, finished: Mapping[str, Any] | None) ->
 
 def _remove_temporary(output: Path) -> None:
     """What a killed process left behind."""
-    for path in (*output.glob(f"{_TEMPORARY}*"), *(output / packed.UNFINISHED).glob(".*")):
-        path.unlink(missing_ok=True)
+    for pattern in _TEMPORARY:
+        for path in output.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _bring_together(
@@ -379,6 +381,7 @@ def _bring_together(
     _check_damaged(corpus, damaged, max_damaged)
     arrays = {name: np.concatenate([one[name] for one in rows]) for name in rows[0]}
     arrays["key_ends"] = np.cumsum(arrays["key_ends"])
+    _remove_temporary(output)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     table = {
