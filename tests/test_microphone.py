@@ -279,12 +279,14 @@ def test_a_device_that_gives_nothing_is_told(portaudio, monkeypatch):
         Microphone(None, print)
 
 
-def test_a_sound_system_that_hangs_is_told(portaudio, monkeypatch):
-    for name in ("START_SECONDS", "LOST_SECONDS"):
-        monkeypatch.setattr(microphone, name, 0.1)
+@pytest.mark.parametrize(("where", "within"), [("query_devices", 0.1), ("InputStream", 0.4)])
+def test_a_sound_system_that_hangs_is_told(portaudio, monkeypatch, where, within):
+    """Where it does so in listing its devices sooner than where a device does not open, which may take long."""
+    for name, seconds in (("LISTING_SECONDS", 0.1), ("START_SECONDS", 0.2), ("LOST_SECONDS", 0.1)):
+        monkeypatch.setattr(microphone, name, seconds)
     fake, free = portaudio(INPUTS), threading.Event()
-    monkeypatch.setattr(fake, "query_devices", lambda: free.wait(10) and [])
-    with pytest.raises(InputError, match="does not answer"):
+    monkeypatch.setattr(fake, where, lambda *_, **__: free.wait(10) and [])
+    with pytest.raises(InputError, match=rf"does not answer within {within:g} s; restart"):
         Microphone(None, print)
     free.set()
 

@@ -8,10 +8,7 @@ import subprocess
 import sys
 
 from edgeq.errors import InputError
-from edgeq.live.microphone import Device, devices
-
-LISTING_SECONDS = 5.0
-"""What a sound system may take to list its devices: it takes a tenth of one."""
+from edgeq.live.microphone import LISTING_SECONDS, STANDING_STILL, Device, devices
 
 
 def listed() -> list[Device]:
@@ -24,11 +21,7 @@ def listed() -> list[Device]:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LISTING_SECONDS)
     except subprocess.TimeoutExpired:
-        raise InputError(
-            f"the sound system does not answer within {LISTING_SECONDS:g} s; restart its server (systemctl --user "
-            "restart pipewire pipewire-pulse, or pulseaudio --kill), or do without it: arecord ... | edgeq live MODEL "
-            "--input -"
-        ) from None
+        raise InputError(STANDING_STILL.format(seconds=LISTING_SECONDS)) from None
     said = done.stderr.decode(errors="replace").split("\n")
     if done.returncode == 2:
         raise InputError(said[-2])

@@ -20,6 +20,9 @@ from edgeq import quiet
 from edgeq.errors import InputError
 from edgeq.live.capture import IDLE_NAPS, NAP_SECONDS, Chunk, Ring
 
+LISTING_SECONDS = 5.0
+"""What a sound system may take to list its devices: it takes a tenth of one."""
+
 START_SECONDS = 10.0
 """What a device may take to open, and then to give its first samples."""
 
@@ -34,6 +37,11 @@ _OTHER_RATES = (48_000, 44_100, 32_000, 16_000)
 _INVALID_RATE, _UNAVAILABLE = -9997, -9985  # PortAudio's numbers
 _NEVER = (math.inf, math.inf)
 _WITHOUT = "or do without it: arecord -f S16_LE -r 16000 -t raw | edgeq live MODEL --input - --rate 16000"
+
+STANDING_STILL = (
+    "the sound system does not answer within {seconds:g} s; restart its server (systemctl --user restart pipewire "
+    f"pipewire-pulse, or pulseaudio --kill), {_WITHOUT}"
+)
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,14 @@ class Microphone:
         self._ring: Ring | None = None
         self._keeper = threading.Thread(target=self._keep, name="microphone", daemon=True)
         self._keeper.start()
-        try:
-            failure = self._started.get(timeout=2 * START_SECONDS)
-        except queue.Empty:
-            self.close()
-            raise InputError(f"the sound system does not answer; restart it, {_WITHOUT}") from None
-        if failure is not None:
-            raise failure
+        for seconds in (LISTING_SECONDS, 2 * START_SECONDS):  # to find the device, and to open it
+            try:
+                failure = self._started.get(timeout=seconds)
+            except queue.Empty:
+                self.close()
+                raise InputError(STANDING_STILL.format(seconds=seconds)) from None
+            if failure is not None:
+                raise failure
 
     def __iter__(self) -> Iterator[Chunk]:
         """Chunks as they come, without samples in them now and then."""
@@ -154,6 +163,7 @@ class Microphone:
         """Open the device, watch it, and open it again when it is lost."""
         try:
             self.device = find(self._asked)
+            self._started.put(None)
             stream = _Stream(self.device)
             stream.wait()
         except Exception as failure:  # told to who opened it
