@@ -85,7 +85,7 @@ for _command in (
 def _describe(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error)
-    elsewhere = "choose another folder with -o"
+    elsewhere = "choose another place"
     mend = {
         errno.ENOSPC: f"free some space or {elsewhere}",
         errno.EDQUOT: f"free some space or {elsewhere}",
@@ -93,7 +93,7 @@ def _describe(error: OSError) -> str:
         errno.EROFS: elsewhere,
         errno.EEXIST: f"expected a folder; {elsewhere}",
         errno.ENOTDIR: f"expected a folder; {elsewhere}",
-        errno.ENOENT: f"check the path or {elsewhere}",
+        errno.ENOENT: "check the path",
         errno.ENAMETOOLONG: "choose a shorter name",
     }.get(error.errno or 0)
     return f"{place}{reason}" + (f"; {mend}" if mend else "")

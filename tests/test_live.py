@@ -349,7 +349,23 @@ def test_a_pipe_is_heard_and_its_faults_are_said_beside_the_lines(model):
     assert "nothing but zeros" in said and "11.0 s of sound, 21 windows" in said
     code, heard, said = edgeq(model.folder, "--input", "-", standard_input=codes + b"\1")
     assert code == 2 and len(heard) == 21 and said.splitlines()[-1].startswith("edgeq: stdin: ended inside a sample")
-    assert heard[-1].startswith("    11.00 s  (silence)")
+    assert heard[-1] == "    11.00 s  (silence)"
+    assert "on 0.6, off 0.4: a first guess; fit them: edgeq tune-threshold" in said
+
+
+def test_the_summary_counts_one_of_a_thing_and_what_it_does_not_name():
+    state = run.State("m", "s", tuple("abcdefg"), bundles.FRONTEND, seconds=2.0, windows=1)
+    assert lines.summary(state, live=False) == "2.0 s of sound, 1 window, 0 events"
+    state.counts.update({"a": 1})
+    assert lines.summary(state, live=False) == "2.0 s of sound, 1 window, 1 event (a 1)"
+    state.counts.update({"b": 9, "c": 8, "d": 7, "e": 6, "f": 5, "g": 2})
+    assert lines.summary(state, live=False).endswith(", 38 events (b 9, c 8, d 7, e 6, f 5, others 3)")
+
+
+def test_a_folder_for_hits_that_is_none_is_told_with_what_live_can_do(model, tmp_path):
+    path = write(tmp_path / "a.wav", sound(11, 1))
+    code, _, said = edgeq(model.folder, "--input", path, "--save-hits", path)
+    assert code == 2 and said == f"edgeq: {path}: File exists; expected a folder; choose another place\n"
 
 
 def test_of_sound_that_came_late_in_one_piece_each_part_is_judged_for_itself(eager, monkeypatch):
@@ -396,9 +412,9 @@ def test_a_recording_in_real_time_loses_nothing(model, tmp_path):
         (["no-such-model", "--input", "x.wav"], "no-such-model"),
         (["{model}", "--input", "none.wav"], "none.wav: no such file"),
         ([], "Missing argument"),
-        (["{model}", "--input", "x.wav", "--device", "1"], "--device does not go with"),
-        (["{model}", "--real-time"], "--real-time does not go with"),
-        (["{model}", "--input", "x.wav", "--rate", "8000"], "--rate does not go with"),
+        (["{model}", "--input", "x.wav", "--device", "1"], "--device goes with a microphone"),
+        (["{model}", "--real-time"], "--real-time goes with --input FILE"),
+        (["{model}", "--input", "x.wav", "--rate", "8000"], "--rate goes with --input -"),
         (["{model}", "--input", "x.wav", "--off", "0.7"], "off is 0.7: expected 0 to on, which is 0.6"),
         (["{model}", "--input", "-"], "ended before the first sample"),
     ],

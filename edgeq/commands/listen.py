@@ -127,13 +127,13 @@ def live_command(
         return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    for option, given, wanted in (
-        ("--device", device, source is None),
-        ("--real-time", real_time, source not in (None, "-")),
-        ("--rate", rate, source == "-"),
+    for option, given, goes, wanted in (
+        ("--device", device, source is None, "a microphone, where --input is left out"),
+        ("--real-time", real_time, source not in (None, "-"), "--input FILE"),
+        ("--rate", rate, source == "-", "--input -"),
     ):
-        if given and not wanted:
-            raise click.UsageError(f"{option} does not go with --input {source or 'left out, a microphone'}.")
+        if given and not goes:
+            raise click.UsageError(f"{option} goes with {wanted}.")
     if not web and (host is not None or port is not None):
         raise click.UsageError("--host and --port are the page's: give --web too.")
     from edgeq.live import lines, run, service

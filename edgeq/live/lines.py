@@ -37,18 +37,23 @@ class PlainLines(JsonLines):
 
     def update(self, update: Update, state: State) -> None:
         heard = "  ".join(f"{label} {score:.2f}" for label, score in update.top(self._top))
-        words = f"(silence) {heard}" if update.silent else heard if update.heard else f"(unknown) {heard}"
+        words = "(silence)" if update.silent else heard if update.heard else f"(unknown) {heard}"
         event = f"  <- {update.event.label}" if update.event else ""
         click.echo(f"{update.time:9.2f} s  {words}{event}")
 
 
 def summary(state: State, live: bool) -> str:
     """How it went, in a line; live: whether the sound was captured as it came."""
-    went = f"{state.seconds:.1f} s of sound, {state.windows} windows, {state.begun} events"
+    went = f"{state.seconds:.1f} s of sound, {_counted(state.windows, 'window')}, {_counted(state.begun, 'event')}"
     if state.counts:
         went += f" ({', '.join(f'{label} {count}' for label, count in state.counts.most_common(_LABELS))}"
-        went += f", {len(state.counts) - _LABELS} labels more)" if len(state.counts) > _LABELS else ")"
+        rest = state.begun - sum(count for _, count in state.counts.most_common(_LABELS))
+        went += f", others {rest})" if rest else ")"
     if not live or not state.windows:
         return f"{went}; {state.dropped} samples lost" if state.dropped else went
     latency = f"latency p50 {state.latency(50):.0f} ms, p95 {state.latency(95):.0f} ms"
     return f"{went}; {latency}; {state.mean_load:.0%} of a core; {state.dropped} samples lost"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -31,6 +31,7 @@ _LOAD_SECONDS = 2.0
 _PATIENCE_SECONDS = 1.0
 _PIECE_SECONDS = 0.25
 _KEPT_EVENTS = 100
+_GUESSED = "on {on:g}, off {off:g}: a first guess; fit them: edgeq tune-threshold MODEL --data DIR"
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def live(model: str | Path | Bundle, settings: Settings, *views: View) -> State:
     try:
         with naming(state.source), _chunks(settings, about.frontend.sample_rate, state, say) as chunks:
             if about.decision.events is None and settings.rule.get("on") is None:
-                say(f"no thresholds were fitted to {name}: on {rule.on:g}, off {rule.off:g} are a first guess")
+                say(_GUESSED.format(on=rule.on, off=rule.off))
             for chunk in chain.from_iterable(map(_pieces, chunks)):
                 faults = level.hear(chunk)
                 for words in faults if settings.input in (None, STDIN) else ():

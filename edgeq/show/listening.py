@@ -54,7 +54,7 @@ def tuned(result: Value) -> None:
             )
         console.print(table)
         if len(wrong) > _LABELS:
-            console.print(f"[dim]and {len(wrong) - _LABELS} labels more, with fewer[/]")
+            console.print(f"[dim]and {len(wrong) - _LABELS} more, with fewer[/]")
     windows = ", ".join(f"{name} {rule[name]}" for name in ("smoothing", "patience", "cooldown"))
     console.print(f"rule: on {rule['on']:.2f}, off {rule['off']:.2f}, {windows}")
     for line in result["warnings"]:
