@@ -137,8 +137,8 @@ def measure(folder: Path, sizes: tuple[int, int], jobs: int, seed: int) -> dict[
     return found
 
 
-def corpus(folder: Path, clips: int, seed: int) -> None:
-    """Clips of a second with one to four labels, common and rare, each class a tone and a rhythm of its own."""
+def corpus(folder: Path, clips: int, seed: int, seconds: float = SECONDS) -> None:
+    """Clips of `seconds` with one to four labels, common and rare, each class a tone and a rhythm of its own."""
     rng = np.random.default_rng(seed)
     (folder / "audio").mkdir(parents=True)
     names = [f"/m/synthetic{number:03d}" for number in range(CLASSES)]
@@ -147,7 +147,7 @@ def corpus(folder: Path, clips: int, seed: int) -> None:
     chances = 1 / (np.arange(CLASSES) + 3)
     chances /= chances.sum()
     lines = ["# Segments csv", f"# num_segs={clips}", "# YTID, start_seconds, end_seconds, positive_labels"]
-    time_axis = np.arange(int(SECONDS * RATE), dtype=np.float32) / RATE
+    time_axis = np.arange(int(seconds * RATE), dtype=np.float32) / RATE
     for number in range(clips):
         held = rng.choice(CLASSES, rng.integers(1, 5), replace=False, p=chances)
         sound = rng.normal(0, 0.01, len(time_axis)).astype(np.float32)
@@ -156,7 +156,7 @@ def corpus(folder: Path, clips: int, seed: int) -> None:
             sound += 0.2 * np.sin(2 * np.pi * pitch * time_axis) * (np.sin(2 * np.pi * beat * time_axis) > 0)
         video = f"s{number:010d}"
         soundfile.write(folder / "audio" / f"{video}_0.wav", sound, RATE, "PCM_16")
-        lines.append(f'{video}, 0.000, {SECONDS:.3f}, "{",".join(names[label] for label in held)}"')
+        lines.append(f'{video}, 0.000, {seconds:.3f}, "{",".join(names[label] for label in held)}"')
     (folder / "unbalanced_train_segments.csv").write_text("\n".join(lines) + "\n")
 
 
