@@ -246,6 +246,27 @@ def test_a_client_that_stalls_is_dropped_and_counted_while_the_others_hear_all(m
         assert pages.losses()[0].startswith("the page: browsers stalled and dropped: 1;")
 
 
+def test_a_client_that_is_slow_but_takes_all_is_no_stalled_one(monkeypatch):
+    """The last minutes at once, over a connection that takes longer for them than a client may take nothing."""
+    monkeypatch.setattr(page._Handler, "timeout", 0.6)
+    with page.serve(port=0) as pages, socket.socket() as slow:
+        heard = state()
+        for second in range(1, 301):
+            heard.seconds = float(second)
+            pages.hear(frames(50), heard)
+            pages.update(update(heard.seconds), heard)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+        slow.connect(("127.0.0.1", pages.port))
+        slow.sendall(b"GET /events HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        taken = b""
+        while b'"seconds":300.0,"scores"' not in taken:
+            more = slow.recv(1 << 14)
+            assert more
+            taken += more
+            time.sleep(0.015)
+        assert len(taken) > 1e6 and not pages.losses()
+
+
 def test_nothing_is_said_of_losses_where_there_were_none(pages):
     assert pages.losses() == []
 
@@ -308,11 +329,17 @@ def test_a_host_that_is_not_this_machine_is_refused(monkeypatch):
         pass
 
 
-def test_beyond_loopback_it_says_that_everybody_can_listen_and_answers_to_any_name():
+def test_beyond_loopback_it_says_that_everybody_can_look_on_and_answers_to_local_names():
     with page.serve("0.0.0.0", 0) as pages:
-        assert "everybody who can reach this machine can listen" in pages.where()[1]
-        assert pages.where()[0].endswith(f"http://{socket.gethostname()}:{pages.port}/")
-        assert ask(pages, Host="raspberrypi.local:8080")[0] == 200
+        assert "everybody who can reach this machine can look on" in pages.where()[1]
+        assert "no encryption" in pages.where()[1] and f"ssh -L {pages.port}:127.0.0.1" in pages.where()[2]
+        host = re.search(r"http://(.*):\d+/", pages.where()[0])[1]
+        assert not host.startswith("0.")
+        for name in (host, "raspberrypi.local:8080", "raspberrypi", "192.168.7.7:8080", "[fe80::1]:8080"):
+            assert ask(pages, Host=name)[0] == 200
+        for name in ("evil.example", "local.evil.example:8080"):  # of somebody else, made to point here
+            status, _, body = ask(pages, "/events", Host=name)
+            assert status == 421 and b"--host" in body
     with page.serve("localhost", 0) as pages:
         assert len(pages.where()) == 1
 

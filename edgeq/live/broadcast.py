@@ -13,10 +13,11 @@ class Broadcast:
 
     Who joins gets what went before: the greeting, the lasting messages, the recent ones. Who is more than `queue`
     messages behind skips to that again, so that nobody holds up the sender, nor ever more than so many of them.
-    recent, lasting: how many of each are kept.
+    recent, lasting: how many of each are kept. The queue is longer than both together: who takes the beginning slowly
+    is not sent back to it for that alone.
     """
 
-    def __init__(self, recent: int = 600, lasting: int = 100, queue: int = 200) -> None:
+    def __init__(self, recent: int = 600, lasting: int = 100, queue: int = 800) -> None:
         self.skipped = 0
         """Messages that somebody was too slow for."""
         self._change = threading.Condition()

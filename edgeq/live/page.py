@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import importlib.resources
 import ipaddress
@@ -14,7 +15,6 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -46,6 +46,8 @@ _ALIVE_SECONDS = 5.0
 _FAREWELL_SECONDS = 1.0
 _SEND_BYTES = 1 << 16  # what the system holds for a client that reads nothing; as little as it lets
 _MOST_CONNECTIONS = 2 * MOST_WATCHERS
+_LOCAL_NAMES = (".local", ".lan", ".home", ".internal", ".localdomain", ".home.arpa")
+_ELSEWHERE = {4: "192.0.2.1", 6: "2001:db8::1"}  # in examples alone. Source: RFC 5737, RFC 3849
 
 _FILES = {
     "/": ("live.html", "text/html; charset=utf-8"),
@@ -68,7 +70,7 @@ _HEADERS = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(host: str = HOST, port: int = PORT) -> Iterator[Page]:
     """A page at that address, within the block; a view of `live`. Port 0 is one that is free.
 
@@ -104,7 +106,8 @@ class Page:
         """Lines that say where the page is, and who can look at it where that is not this machine alone."""
         where = [f"the picture is at {self.address}"]
         if not self._server.loopback:
-            where.append("everybody who can reach this machine can listen there; no password protects it")
+            where.append("everybody who can reach this machine can look on there: no password, no encryption")
+            where.append(f"for yourself alone, without --host: ssh -L {self.port}:127.0.0.1:{self.port} THIS_MACHINE")
         return where
 
     def losses(self) -> list[str]:
@@ -229,6 +232,10 @@ def _named(server: _Server) -> str:
     """How the host is called in an address for browsers."""
     address = ipaddress.ip_address(str(server.server_address[0]))
     if address.is_unspecified:
+        with contextlib.suppress(OSError), socket.socket(server.address_family, socket.SOCK_DGRAM) as one:
+            one.connect((_ELSEWHERE[address.version], 9))  # sends nothing, but chooses an address to send from
+            address = ipaddress.ip_address(one.getsockname()[0])
+    if address.is_unspecified:
         return socket.gethostname()
     return f"[{address}]" if address.version == 6 else str(address)
 
@@ -265,19 +272,21 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         """Nothing: a browser that goes away in the middle is no fault, and nobody here can do anything about one."""
 
     def answers_to(self, name: str) -> bool:
-        """Whether a Host header is one that a browser on this machine sends for this page.
+        """Whether a Host header is one that a browser sends for this page: an address, or a name that is not public.
 
-        A page of somebody else, whose name is made to point to 127.0.0.1 after it was loaded, sends its own name. Where
-        other machines may look on anyway, any name does: theirs for this machine are not known.
+        A page of somebody else, whose name is made to point to this machine after it was loaded, sends its own name,
+        which is one of the public ones. Beyond loopback other machines' names for this one are not known: any that only
+        a local network has will do, and the one that --host gives.
         """
         host = name.rsplit(":", 1)[0] if not name.endswith("]") else name
         host = host.lower().strip("[]")
-        if not self.loopback or host in ("localhost", self._host):
+        if host in ("localhost", self._host):
             return True
         try:
-            return ipaddress.ip_address(host).is_loopback
+            return ipaddress.ip_address(host).is_loopback or not self.loopback
         except ValueError:
-            return False
+            local = "." not in host or host.endswith(_LOCAL_NAMES) or host == socket.gethostname().lower()
+            return local and not self.loopback
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -297,7 +306,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         path = self.path.split("?")[0]
         if not self.server.answers_to(self.headers.get("Host", "")):
-            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "this page answers to localhost; --host lets others see it")
+            self._refuse(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "this page answers to localhost; --host lets others see it"
+                if self.server.loopback
+                else "this page answers to this machine's address; open that, or give this name with --host",
+            )
         elif path != "/" and self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             self._refuse(HTTPStatus.FORBIDDEN, "this is for edgeq's own page")
         elif path == _STREAM:
@@ -323,12 +337,17 @@ class _Handler(BaseHTTPRequestHandler):
         with broadcast.joined() as receiver:
             while (message := broadcast.take(receiver, _ALIVE_SECONDS)) is not None:
                 try:
-                    self.wfile.write(message or b": nothing new\n\n")  # so that a client that is gone is noticed
+                    self._send(message or b": nothing new\n\n")  # so that a client that is gone is noticed
                 except TimeoutError:
                     self.server.stalled += 1
                     return
                 except OSError:
                     return
+
+    def _send(self, message: bytes) -> None:
+        """Send all of it, however long it takes, as long as some of it is taken in STALLED_SECONDS."""
+        for start in range(0, len(message), _SEND_BYTES):
+            self.wfile.write(message[start : start + _SEND_BYTES])
 
     def _refuse(self, status: HTTPStatus, words: str) -> None:
         content = f"edgeq: {words}\n".encode()
