@@ -17,6 +17,7 @@ from edgeq.audio.windows import windows
 from edgeq.bundle import LOWERING, Bundle, Content
 from edgeq.corpora import Clip, Corpus, metrics
 from edgeq.corpora.metrics import Interval
+from edgeq.corpora.soundness import check_share
 from edgeq.corpora.trained import trained_on
 from edgeq.decision import DecisionRule, Rule, Smoother, Trigger
 from edgeq.errors import InputError
@@ -29,8 +30,6 @@ OFF_SHARE = 2 / 3
 """`off` as a part of `on`. It is not fitted: in recordings of one event each, a lower one never misses more."""
 FALSE_ALARMS = 1.0
 """False alarms an hour that are let pass, where none are asked for."""
-MOST_UNREADABLE = 0.1
-"""Fraction of the recordings that may be left out because they cannot be decoded."""
 _NAMED = 5
 
 
@@ -125,7 +124,7 @@ def tune(
     Of thresholds that do as well as each other it takes the middle one; where none keeps the false alarms as low, that
     with the fewest, and a warning. Memory does not grow with the recordings.
     Raises InputError where the model or folder is none, no recording is left or has a label that can be an event,
-    or more recordings than MOST_UNREADABLE cannot be decoded.
+    or recordings cannot be decoded, as `soundness.check_share`.
     """
     if not 0 <= false_alarms < float("inf"):
         raise InputError(f"false alarms {false_alarms} an hour: expected 0 or more")
@@ -168,7 +167,7 @@ class _Heard:
     """Counts over recordings, for all thresholds at once. Raises InputError where there is no event to miss."""
 
     def __init__(self, opened: Bundle, rule: Rule, corpus: Corpus) -> None:
-        self._opened, self._rule, self._clips = opened, rule, len(corpus.clips)
+        self._opened, self._rule, self._corpus, self._clips = opened, rule, corpus.name, len(corpus.clips)
         self._off = np.round(ON * OFF_SHARE, 4)
         self._able = set(opened.labels) - {*rule.background}
         if not any(clip.label in self._able for clip in corpus.clips):
@@ -196,11 +195,7 @@ class _Heard:
             if not str(error).startswith(f"{clip.path}:"):  # about the model, not about the recording
                 raise
             self._unreadable.append(str(error))
-            if len(self._unreadable) > MOST_UNREADABLE * self._clips:
-                raise InputError(
-                    f"{len(self._unreadable)} of {self._clips} recordings cannot be decoded, more than "
-                    f"{MOST_UNREADABLE:.0%} are not left out; mend or remove them. The first: {self._unreadable[0]}"
-                ) from error
+            check_share(self._corpus, self._unreadable, self._clips)
             return
         self.hours += seconds / 3600
         self._false_alarms += others

@@ -146,7 +146,7 @@ def test_one_damaged_recording_of_many_is_left_out_and_named(
         np.testing.assert_array_equal(found[stage].confusion, expected[stage].confusion)
     for name in ("1.wav", "2.wav"):
         (damaged / "dog" / name).write_bytes(b"")
-    with pytest.raises(InputError, match=r"damaged: 2 of 10 recordings cannot be scored.*1\.wav"):
+    with pytest.raises(InputError, match=r"damaged: 2 of 10 clips cannot be used.*1\.wav"):
         accuracy.measure(MODEL, ready, damaged)
 
 

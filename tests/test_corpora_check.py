@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import corpus_copies as copies
@@ -121,19 +122,21 @@ def test_what_makes_scores_flatter_is_noted(tmp_path: Path) -> None:
 def test_few_clips_that_cannot_be_used_are_left_out(tmp_path: Path) -> None:
     corpus = corpora.open(copies.tau2022(tmp_path))
     corpus.clips[3].path.write_bytes(b"")
-    kept, faults = sound(corpus)
+    faults = soundness(corpus).faults
+    kept = sound(corpus, faults)
     assert kept.clips == corpus.clips[:3] + corpus.clips[4:] and kept.labels == corpus.labels
     assert [(fault.path, fault.kind) for fault in faults] == [(corpus.clips[3].path, "empty")]
     recordings = soundness(corpus).recordings
     assert recordings[3] is None and recordings[0] is not None and recordings[0].seconds == 1
     corpus.clips[5].path.write_bytes(b"")
     with pytest.raises(InputError, match="2 of 16 clips cannot be used, and no more than 10% are left out"):
-        sound(corpus)
-    assert len(sound(corpus, most=0.2)[0].clips) == 14
-    for clip in corpus.clips:
-        clip.path.write_bytes(b"")
-    with pytest.raises(InputError, match="16 of 16 clips cannot be used"):
-        sound(corpus, most=1)
+        sound(corpus, soundness(corpus).faults)
+    short = soundness(corpus, least=1.01).faults
+    assert [fault.kind for fault in short].count("short") == 14
+    assert short[0].what.endswith("1.000 s, expected at least 1.010 s")
+    lone = replace(corpus, clips=corpus.clips[5:6])
+    with pytest.raises(InputError, match="1 of 1 clips cannot be used"):
+        sound(lone, soundness(lone).faults)
 
 
 def test_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,19 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import corpus_copies as copies
 import numpy as np
 import pytest
 import soundfile
 import torch
 from beeps import RECIPE, beeps
 
-from edgeq import bundle
+from edgeq import bundle, corpora
 from edgeq.audio import decode, frontend
+from edgeq.commands import present
 from edgeq.compress import follow
 from edgeq.corpora import Corpus
+from edgeq.corpora.trained import trained_on
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
 from edgeq.lowering.trace import lower
@@ -25,6 +28,7 @@ from edgeq.training import trial
 from edgeq.training.config import Distillation
 from edgeq.training.evaluate import clip_probabilities, normalisation
 from edgeq.training.features import at_speed, corpus_maps
+from edgeq.training.session import corpus_at
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,6 +65,35 @@ def test_bundle_holds_what_deploying_takes(trained: bundle.Bundle, corpus: Corpu
     assert {op.output for op in graph.ops} | {"input"} == set(trained.ranges())
     assert len(trained.goldens().seeds) >= 64
     assert not list(trained.folder.parent.glob("*.checkpoint")), "a finished run needs no checkpoint"
+
+
+def test_clips_that_cannot_be_used_are_left_out_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = beeps(tmp_path / "corpus")
+    damaged = corpus.clips[4].path
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 1"))
+    result = follow.run(recipe, tmp_path / "corpus", tmp_path / "beeps")
+    assert [(row["file"], row["kind"]) for row in result["left_out"]] == [(str(damaged), "unreadable")]
+    present(result, "training", False)
+    shown = capsys.readouterr().out
+    assert "left out: 1 recording that cannot be used" in shown and str(damaged) in shown
+    provenance = bundle.read(result["bundle"]).provenance
+    assert provenance["clips"] == 11
+    heard = {clip.path for clip in corpus.clips if clip.licence == "CC0"} - {damaged}
+    assert {clip.path for clip in trained_on(provenance, corpora.open(tmp_path / "corpus"))} == heard
+    soundfile.write(corpus.clips[5].path, np.ones(100), 44100)
+    with pytest.raises(InputError, match="2 of 13 clips cannot be used"):
+        follow.run(recipe, tmp_path / "corpus", tmp_path / "beeps")
+
+
+def test_a_layout_is_taken_where_the_folder_does_not_tell(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 1"))
+    folder = copies.esc50(tmp_path / "corpus")
+    assert len(corpora.open(folder).labels) != len(corpus_at(folder, "esc10").labels)
+    with pytest.raises(InputError, match="corpus other: expected one of"):
+        follow.run(recipe, folder, tmp_path / "beeps", layout="other")
 
 
 def test_bundle_classifies_from_the_recording(trained: bundle.Bundle, corpus: Corpus) -> None:

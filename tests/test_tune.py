@@ -178,7 +178,7 @@ def test_what_cannot_be_fitted_is_told(model: Bundle, tmp_path: Path, monkeypatc
         )
     (tmp_path / "barks" / "forest" / "0.wav").write_bytes(b"no sound")
     play(monkeypatch, alone(0, 0.9, 0.9))
-    with pytest.raises(InputError, match=r"1 of 2 recordings cannot be decoded.*forest.0\.wav"):
+    with pytest.raises(InputError, match=r"1 of 2 clips cannot be used.*forest.0\.wav"):
         tune.tune(model, tmp_path / "barks", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

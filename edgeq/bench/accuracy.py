@@ -13,14 +13,12 @@ from edgeq import corpora
 from edgeq.bundle import Bundle
 from edgeq.corpora import Corpus, metrics
 from edgeq.corpora.metrics import Interval
+from edgeq.corpora.soundness import check_share
 from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 from edgeq.progress import progress
 from edgeq.runtime import Runtime
 from edgeq.verify import stage_scores
-
-MOST_UNREADABLE = 0.1
-"""Fraction of the recordings that may be left out because they are damaged or too short."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
 
     runtimes: stage to what runs it, ready. data: a folder that `corpora.open` takes.
     A recording that is damaged or too short is left out for every stage, counted, and named in the warnings, as long as
-    such are at most MOST_UNREADABLE of all: one damaged file of many does not end a long run, and what is told of the
+    `soundness.check_share` lets them pass: one damaged file of many does not end a long run, and what is told of the
     others stays true.
     Raises InputError where the folder has no clips, or labels that the model lacks; where more recordings are damaged;
     where a runtime does not fit the model, or its scores are not finite.
@@ -86,8 +84,7 @@ def measure(opened: Bundle, runtimes: Mapping[str, Runtime], data: Path | str) -
                 if not str(error).startswith(f"{clip.path}:"):  # about a model, not about a recording
                     raise
                 unreadable.append(str(error))
-                if len(unreadable) > MOST_UNREADABLE * len(corpus.clips):
-                    raise _too_many(Path(data), unreadable, len(corpus.clips)) from error
+                check_share(str(data), unreadable, len(corpus.clips))
             else:
                 _check_finite(clip.path, found)
                 positives.append([label in clip.labels for label in opened.labels])
@@ -125,13 +122,6 @@ def _check_finite(path: Path, found: Mapping[str, np.ndarray]) -> None:
     for stage, row in found.items():
         if not np.isfinite(row).all():
             raise InputError(f"{path}: the scores of {stage} hold NaN or infinity; export the model again")
-
-
-def _too_many(data: Path, unreadable: Sequence[str], clips: int) -> InputError:
-    return InputError(
-        f"{data}: {len(unreadable)} of {clips} recordings cannot be scored, and no more than {MOST_UNREADABLE:.0%} are "
-        f"left out; mend or remove them. The first: {unreadable[0]}"
-    )
 
 
 def _warnings(opened: Bundle, corpus: Corpus, unreadable: Sequence[str]) -> list[str]:

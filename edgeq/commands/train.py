@@ -13,12 +13,19 @@ from edgeq.commands import json_option, present
 @click.command("train", short_help="Train a bundle from a recipe.")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of recordings.")
+@click.option("--layout", metavar="NAME", help="Of the corpus, where DIR does not tell, as in edgeq data check.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed than the recipe's.")
 @click.option("--cross-validate", is_flag=True, help="Hold out each fold in turn; gives metrics, writes no bundle.")
 @json_option
 def train_command(
-    recipe: Path, data: Path, output: Path | None, seed: int | None, cross_validate: bool, as_json: bool
+    recipe: Path,
+    data: Path,
+    layout: str | None,
+    output: Path | None,
+    seed: int | None,
+    cross_validate: bool,
+    as_json: bool,
 ) -> None:
     """Train a bundle from RECIPE (TOML), through every stage it has; a killed run resumes where it stood.
 
@@ -29,7 +36,7 @@ def train_command(
     from edgeq.training import processes
 
     with processes.joined() as together:
-        result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate)
+        result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate, layout=layout)
     if together.main:
         present(result, "training", as_json)
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -70,7 +71,7 @@ class Setting:
     @cached_property
     def whole(self) -> bool:
         """Whether no clip that could be trained on is held out."""
-        return set(trainable(self.corpus)) <= {*self.clips, *self.validation}
+        return not np.setdiff1d(trainable(self.corpus), np.union1d(self.clips, self.validation)).size
 
     @cached_property
     def digest(self) -> str:
@@ -78,10 +79,9 @@ class Setting:
         return self.corpus.subset(self.clips).hash
 
 
-def trainable(corpus: Corpus) -> list[int]:
+def trainable(corpus: Corpus) -> np.ndarray:
     """Indices of the clips that may be trained on: where the corpus has a split, those of its training part."""
-    split = bool(corpus.splits)
-    return [number for number, clip in enumerate(corpus.clips) if not split or clip.split == "training"]
+    return corpus.part("training") if corpus.splits else np.arange(len(corpus.clips))
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:

@@ -22,7 +22,7 @@ from edgeq.runtime.torch import network
 from edgeq.training import result, teacher
 from edgeq.training.config import PAPER, Distillation, FitConfig
 from edgeq.training.features import CorpusMaps, logmel_spec
-from edgeq.training.session import corpus_at, maps, session
+from edgeq.training.session import corpus_at, maps, session, sound
 from edgeq.training.teacher import Member, Teacher
 from edgeq.training.trial import train_on
 
@@ -48,8 +48,9 @@ def run(
     output: by default build/<student>-distilled; log-mel maps and the checkpoint from which a killed run goes on are
     kept in the folder `training` beside it. learning_rate: by default FRESH_RATE or TUNING_RATE. Otherwise the defaults
     of FitConfig hold; a recipe says more, see `training.recipe`.
-    Returns the bundle's path and its metrics. Raises InputError where teacher and student differ in labels, output or
-    window, where output is one of them, and as `zoo.find`, `corpus_at`, `fit` and `bundle.write` do.
+    Returns the bundle's path, its metrics, and where clips could not be used which, and why. Raises InputError where
+    teacher and student differ in labels, output or window, where output is one of them, and as `zoo.find`, `corpus_at`,
+    `session.sound`, `fit` and `bundle.write` do.
     """
     if not teachers:
         raise InputError("no teacher; name at least one bundle")
@@ -62,6 +63,7 @@ def run(
     called = manifest.checked_name(destination.resolve().name)  # now, not after the training
     rate = (FRESH_RATE if start is None else TUNING_RATE) if learning_rate is None else learning_rate
     config = FitConfig(epochs, learning_rate=rate, crop_seconds=(spec.window_seconds,))
+    corpus, left_out = sound(corpus, spec, config.speeds)
     work, clips = destination.parent / "training", range(len(corpus.clips))
     teaching = teacher_of(found, corpus, architecture.output, spec, config.speeds, work, how)
     heard = maps(corpus, spec, config.speeds, work)
@@ -70,10 +72,10 @@ def run(
         trained = train_on(
             corpus, heard, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, teaching
         )
-    provenance = result.provenance(corpus, config, seed, threads) | {"distilled": taught_by(found, how)}
+    provenance = result.provenance(corpus, config, seed, threads, left_out) | {"distilled": taught_by(found, how)}
     written, measured = result.write(destination, called, trained, corpus, heard, provenance)
     checkpoint.unlink(missing_ok=True)
-    return {"bundle": str(written.folder), "metrics": measured}
+    return {"bundle": str(written.folder), "metrics": measured, **result.told(left_out)}
 
 
 def teacher_of(

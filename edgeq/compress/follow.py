@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeq import bundle
 from edgeq.compress import chain
 from edgeq.compress.chain import Setting
-from edgeq.corpora import Corpus
+from edgeq.corpora import Corpus, Fault
 from edgeq.errors import InputError
 from edgeq.training import processes, result
 from edgeq.training import recipe as recipes
 from edgeq.training.recipe import Recipe
-from edgeq.training.session import corpus_at, maps
+from edgeq.training.session import corpus_at, maps, sound
 from edgeq.training.trial import held_out_scores
 
 
@@ -25,12 +27,15 @@ def run(
     output: Path | None = None,
     seed: int | None = None,
     cross_validate: bool = False,
+    layout: str | None = None,
 ) -> dict[str, Any]:
     """What `edgeq train` does: follow the recipe at `path` on the corpus at `data`.
 
     output: the bundle to write, by default build/<name>; log-mel maps, checkpoints and what the last stage rests on go
-    to the folder `training` beside it. Returns metrics, and where a bundle was written its path.
-    Raises InputError as `recipe.read`, `corpus_at`, `chain.check`, `chain.trained` and `bundle.write` do.
+    to the folder `training` beside it. layout: of the corpus, where the folder does not tell. Returns metrics, where a
+    bundle was written its path, and where clips could not be used which, and why.
+    Raises InputError as `recipe.read`, `corpus_at`, `session.sound`, `chain.check`, `chain.trained` and `bundle.write`
+    do.
     """
     recipe = recipes.read(path)
     if seed is not None:
@@ -38,19 +43,27 @@ def run(
     output = output or Path("build") / recipe.name
     bundle.check_place(output)  # now, not after an hour of training
     work = output.parent / "training"
+    speeds = [speed for stage in chain.stages(recipe) if stage.fit for speed in stage.fit.speeds]
+    corpus, left_out = sound(corpus_at(data, layout), recipe.frontend, speeds)
     if cross_validate:
-        return {"metrics": cross_validation(recipe, corpus_at(data), work)}
-    written, measured = train(recipe, corpus_at(data), output, work)
-    return {"bundle": str(written.folder), "metrics": measured}
+        return {"metrics": cross_validation(recipe, corpus, work), **result.told(left_out)}
+    written, measured = train(recipe, corpus, output, work, left_out=left_out)
+    return {"bundle": str(written.folder), "metrics": measured, **result.told(left_out)}
 
 
 def train(
-    recipe: Recipe, corpus: Corpus, output: Path, work: Path, extra_metrics: Mapping[str, Any] | None = None
+    recipe: Recipe,
+    corpus: Corpus,
+    output: Path,
+    work: Path,
+    extra_metrics: Mapping[str, Any] | None = None,
+    left_out: Sequence[Fault] = (),
 ) -> tuple[bundle.Bundle, dict[str, Any]]:
     """Train on every clip the recipe does not exclude, and write the bundle with ranges and goldens to `output`.
 
     Log-mel maps and stages are kept in `work`, and until the bundle is written a checkpoint: a killed run resumes.
-    Returns the bundle and its metrics, as `result.write`. Raises InputError as `run`.
+    left_out: clips that the corpus lacks as they could not be used. Returns the bundle and its metrics, as
+    `result.write`. Raises InputError as `run`.
     """
     setting = _setting(recipe, corpus, work)
     chain.check(recipe, setting)
@@ -61,7 +74,7 @@ def train(
     provenance = {
         "recipe_sha256": recipe.sha256,
         "exclude_licences": list(recipe.exclude_licences),
-        **result.provenance(learnt, recipe.fit, recipe.seed, recipe.threads),
+        **result.provenance(learnt, recipe.fit, recipe.seed, recipe.threads, left_out),
         **chain.provenance(recipe, setting),
     }
     of = trained, learnt, heard, provenance, recipe.licence, extra_metrics
@@ -109,7 +122,7 @@ def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: 
     setting = without_fold(recipe, corpus, work, fold)
     chain.check(recipe, setting)
     trained = chain.trained(recipe, setting, checkpoint, f"{recipe.name} without fold {fold}")
-    testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == fold]
+    testing = setting.corpus.part(fold=fold).tolist()
     heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
     members = chain.members_trained(recipe, setting)
 
@@ -128,22 +141,16 @@ def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setti
 def _setting(recipe: Recipe, corpus: Corpus, work: Path, fold: int | None = None) -> Setting:
     """On which clips a recipe is followed: of a corpus with a split, the training part; never the fold held out."""
     corpus = _chosen(recipe, corpus)
-    asked, validation = recipe.validation, []
-    if asked is not None:
-        wanted = asked.split or asked.fold
-        parts = (clip.split if asked.split else clip.fold for clip in corpus.clips)
-        validation = [number for number, part in enumerate(parts) if part == wanted]
-    apart = {*validation}
-    if fold is not None:
-        apart |= {number for number, clip in enumerate(corpus.clips) if clip.fold == fold}
-        validation = [number for number in validation if corpus.clips[number].fold != fold]
-    training = [number for number in chain.trainable(corpus) if number not in apart]
-    if asked is not None and not validation:
+    asked, none = recipe.validation, np.zeros(0, np.int64)
+    testing = none if fold is None else corpus.part(fold=fold)
+    validation = none if asked is None else np.setdiff1d(corpus.part(asked.split or None, asked.fold), testing)
+    training = np.setdiff1d(chain.trainable(corpus), np.union1d(testing, validation))
+    if asked is not None and not len(validation):
         where = f"split {asked.split!r}" if asked.split else f"fold {asked.fold}"
         raise InputError(f"{corpus.name}: no clip of {where} to validate on; it has {_parts(corpus)}")
-    if not training:
+    if not len(training):
         raise InputError(f"{corpus.name}: no clip to train on; it has {_parts(corpus)}")
-    return Setting(corpus, training, work, validation)
+    return Setting(corpus, training.tolist(), work, validation.tolist())
 
 
 def _parts(corpus: Corpus) -> str:

@@ -16,7 +16,7 @@ from edgeq.compress import importance
 from edgeq.compress import prune as pruning
 from edgeq.compress.distill import TUNING_RATE
 from edgeq.compress.prune import Change
-from edgeq.corpora import Corpus
+from edgeq.corpora import Corpus, Fault
 from edgeq.errors import InputError
 from edgeq.nets import arrays
 from edgeq.nets.count import Count, count, totals
@@ -24,7 +24,7 @@ from edgeq.nets.spec import ArchitectureSpec, EnsembleSpec
 from edgeq.runtime.torch import network
 from edgeq.training import result
 from edgeq.training.config import FitConfig
-from edgeq.training.session import corpus_at, maps, session
+from edgeq.training.session import corpus_at, maps, session, sound
 from edgeq.training.trial import train_on
 
 if TYPE_CHECKING:
@@ -36,12 +36,16 @@ EPOCHS = 120
 
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """A smaller model: its bundle, the layers that changed, and what the network cost before and costs now."""
+    """A smaller model: its bundle, the layers that changed, and what the network cost before and costs now.
+
+    left_out: recordings that it was not fine-tuned on, as they cannot be used.
+    """
 
     bundle: Bundle
     changes: tuple[Change, ...]
     before: Count
     after: Count
+    left_out: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract's keys; layers: those with weights that changed, narrower themselves or their input."""
@@ -63,6 +67,7 @@ class Pruned:
                 if old["macs"] != new["macs"]
             ],
             "metrics": dict(self.bundle.metrics),
+            **result.told(self.left_out),
         }
 
 
@@ -91,15 +96,17 @@ def run(
     defaults of FitConfig, and ranges, goldens and metrics come from that; log-mel maps and the checkpoint from which a
     killed run goes on are kept in the folder `training` beside output.
     Raises InputError where the model's labels are not those of the recordings, and as `zoo.find`, `prune.ratios`,
-    `prune.prune`, `corpus_at`, `fit` and `bundle.write` do.
+    `prune.prune`, `corpus_at`, `session.sound`, `fit` and `bundle.write` do.
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-") as scratch:
         source = fresh.write(str(model), Path(scratch) / "fresh") if zoo.is_architecture(model) else zoo.find(model)
         if isinstance(source.architecture, EnsembleSpec):
             raise InputError(f"{source.name}: an ensemble; prune its members, then: edgeq ensemble MODEL...")
         corpus = None if data is None else corpus_at(data)
+        left_out: tuple[Fault, ...] = ()
         if corpus is not None:
             result.check_labels(source.name, source.labels, corpus)
+            corpus, left_out = sound(corpus, source.frontend, FitConfig.speeds)
         destination = Path(output) if output else Path("build") / f"{source.name}-pruned"
         name = manifest.checked_name(destination.resolve().name)
         if destination.resolve() == source.folder.resolve():
@@ -130,9 +137,9 @@ def run(
                 learning_rate=TUNING_RATE if learning_rate is None else learning_rate,
                 crop_seconds=(source.frontend.window_seconds,),
             )
-            written = _fine_tuned(made, corpus, config, seed, threads)
+            written = _fine_tuned(made, corpus, config, seed, threads, left_out)
     frontend = source.frontend
-    return Pruned(written, changes, count(source.architecture, frontend), count(architecture, frontend))
+    return Pruned(written, changes, count(source.architecture, frontend), count(architecture, frontend), left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +175,9 @@ def _as_it_is(made: _Made) -> Bundle:
     )
 
 
-def _fine_tuned(made: _Made, corpus: Corpus, config: FitConfig, seed: int, threads: int) -> Bundle:
+def _fine_tuned(
+    made: _Made, corpus: Corpus, config: FitConfig, seed: int, threads: int, left_out: Sequence[Fault]
+) -> Bundle:
     work, source = made.destination.parent / "training", made.source
     heard, clips = maps(corpus, source.frontend, config.speeds, work), range(len(corpus.clips))
     checkpoint = work / f"{made.destination.name}.checkpoint"
@@ -178,7 +187,7 @@ def _fine_tuned(made: _Made, corpus: Corpus, config: FitConfig, seed: int, threa
     provenance = {
         **made.told,
         "fine_tuned": {"epochs": config.epochs, "learning_rate": config.learning_rate},
-        **result.provenance(corpus, config, seed, threads),
+        **result.provenance(corpus, config, seed, threads, left_out),
     }
     written, _ = result.write(
         made.destination,

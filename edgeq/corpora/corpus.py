@@ -52,7 +52,8 @@ class Clip:
 class Fault:
     """What is wrong with one file of a corpus, or with what a table says of it.
 
-    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "length" (not as published), "duplicate" (an
+    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "short" (for
+    what is asked of it), "length" (not as published), "duplicate" (an
     entry twice) or "label" (one that is no class). what: found and expected, in a sentence. tolerated: whether the
     corpus is known for it, and goes on without the clip.
     """
@@ -139,10 +140,7 @@ class Corpus:
         """
         digest = hashlib.sha256()
         for clip in self.clips:
-            try:
-                content = hashlib.sha256(clip.path.read_bytes()).hexdigest()
-            except OSError as error:
-                raise InputError(f"{clip.path}: cannot be read ({error.strerror}); mend or remove it") from error
+            content = file_hash(clip.path)
             split = "" if clip.split is None else f"\t{clip.split}"
             digest.update(f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{content}\n".encode())
         return digest.hexdigest()
@@ -150,6 +148,11 @@ class Corpus:
     def select(self, wanted: Callable[[Clip], bool]) -> Corpus:
         """The clips for which `wanted` holds, in order; classes stay. Raises InputError where none is left."""
         return replace(self, clips=tuple(clip for clip in self.clips if wanted(clip)))
+
+    def part(self, split: str | None = None, fold: int | None = None) -> np.ndarray:
+        """Indices of the clips of a split, or of a fold, rising: int64 (clips,)."""
+        found = (clip.split == split if split is not None else clip.fold == fold for clip in self.clips)
+        return np.flatnonzero(np.fromiter(found, bool, len(self.clips)))
 
     def subset(self, clips: Sequence[int]) -> Corpus:
         """The clips at these indices, in this order; classes stay. Raises InputError where there are none."""
@@ -162,3 +165,11 @@ class Corpus:
     @cached_property
     def _index(self) -> dict[str, int]:
         return {label: i for i, label in enumerate(self.labels)}
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes. Raises InputError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from error

@@ -61,6 +61,11 @@ class PackedCorpus(Corpus):
         """sha256 over the packed corpus and which of its clips these are."""
         return hashlib.sha256(self.packed.hash.encode() + self.chosen.tobytes()).hexdigest()
 
+    def part(self, split: str | None = None, fold: int | None = None) -> np.ndarray:
+        if split is not None:
+            return np.flatnonzero(self.packed.split[self.chosen] == SPLITS.index(split))
+        return np.flatnonzero(self.packed.fold[self.chosen] == fold)
+
     def subset(self, clips: Sequence[int] | np.ndarray) -> PackedCorpus:
         return _corpus(self.packed, self.chosen[np.asarray(clips, np.int64)])
 

@@ -29,23 +29,26 @@ class Soundness:
     """Which clips of a corpus can be used.
 
     recordings: what each clip's header says, in the corpus's order, None where the clip cannot be used. faults: of
-    those, "unreadable" or "empty"; tolerated where every copy of the corpus has them.
+    those, "unreadable", "empty" or "short"; tolerated where every copy of the corpus has them.
     """
 
     recordings: tuple[Recording | None, ...]
     faults: tuple[Fault, ...]
 
 
-def soundness(corpus: Corpus, decoded: bool = True, jobs: int = 1, advance: Advance | None = None) -> Soundness:
+def soundness(
+    corpus: Corpus, decoded: bool = True, jobs: int = 1, advance: Advance | None = None, least: float = 0.0
+) -> Soundness:
     """Read every clip.
 
     decoded: to its end, as damage behind the header shows only then; else its header. jobs: processes at most, which
-    small corpora have no use for. advance is told of each clip. Raises InputError where a process dies.
+    small corpora have no use for. advance is told of each clip. least: seconds, below which a clip cannot be used.
+    Raises InputError where a process dies.
     """
     defects = set(corpus.defects)
     recordings: list[Recording | None] = []
     faults: list[Fault] = []
-    for found in _read_all([clip.path for clip in corpus.clips], decoded, jobs):
+    for found in _read_all([clip.path for clip in corpus.clips], decoded, least, jobs):
         if isinstance(found, Recording):
             recordings.append(found)
         else:
@@ -56,43 +59,35 @@ def soundness(corpus: Corpus, decoded: bool = True, jobs: int = 1, advance: Adva
     return Soundness(tuple(recordings), tuple(faults))
 
 
-def sound(
-    corpus: Corpus,
-    most: float = MOST_UNSOUND,
-    decoded: bool = True,
-    jobs: int = 1,
-    advance: Advance | None = None,
-) -> tuple[Corpus, tuple[Fault, ...]]:
-    """The corpus without the clips that cannot be used, and what is wrong with those.
+def sound(corpus: Corpus, faults: Sequence[Fault]) -> Corpus:
+    """The corpus without the clips that have faults. Raises InputError as `check_share`."""
+    check_share(corpus.name, [fault.what for fault in faults], len(corpus.clips))
+    unsound = {fault.path for fault in faults}
+    return corpus.select(lambda clip: clip.path not in unsound) if faults else corpus
 
-    decoded, jobs, advance: as in `soundness`. Raises InputError as it does, and where they are more than a share `most`
-    of all clips.
+
+def check_share(name: str, wrong: Sequence[str], clips: int) -> None:
+    """Raises InputError where more clips cannot be used than a share MOST_UNSOUND of all, or none can.
+
+    wrong: what is wrong with each of those.
     """
-    found = soundness(corpus, decoded, jobs, advance)
-    check_share(corpus.name, found.faults, len(corpus.clips), most)
-    kept = tuple(clip for clip, one in zip(corpus.clips, found.recordings, strict=True) if one is not None)
-    return replace(corpus, clips=kept), found.faults
-
-
-def check_share(name: str, faults: Sequence[Fault], clips: int, most: float = MOST_UNSOUND) -> None:
-    """Raises InputError where a corpus has more faults than a share `most` of its clips, or one in each."""
-    if faults and (len(faults) > most * clips or len(faults) == clips):
+    if wrong and (len(wrong) > MOST_UNSOUND * clips or len(wrong) == clips):
         raise InputError(
-            f"{name}: {len(faults)} of {clips} clips cannot be used, and no more than {most:.0%} are left out; mend or "
-            f"remove them. The first: {faults[0].what}"
+            f"{name}: {len(wrong)} of {clips} clips cannot be used, and no more than {MOST_UNSOUND:.0%} are left out; "
+            f"mend or remove them. The first: {wrong[0]}"
         )
 
 
-def _read_all(paths: Sequence[Path], decoded: bool, jobs: int) -> Iterator[Recording | Fault]:
+def _read_all(paths: Sequence[Path], decoded: bool, least: float, jobs: int) -> Iterator[Recording | Fault]:
     """Each recording's header, or what is wrong with it, in order."""
     jobs = min(jobs, len(paths) // _WORTH_A_PROCESS)
     if jobs < 2:
         for path in paths:
-            yield _read(path, decoded)
+            yield _read(path, decoded, least)
         return
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _leave_ctrl_c)
     try:
-        yield from pool.map(partial(_read, decoded=decoded), paths, chunksize=_TOGETHER)
+        yield from pool.map(partial(_read, decoded=decoded, least=least), paths, chunksize=_TOGETHER)
     except BrokenProcessPool as error:
         raise InputError("a process that read recordings died; run again with --jobs 1 to see at which one") from error
     finally:
@@ -104,7 +99,7 @@ def _leave_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _read(path: Path, decoded: bool) -> Recording | Fault:
+def _read(path: Path, decoded: bool, least: float) -> Recording | Fault:
     try:
         recording = decode.info(path)
         if decoded:
@@ -112,4 +107,6 @@ def _read(path: Path, decoded: bool) -> Recording | Fault:
                 pass
     except InputError as error:
         return Fault(path, "empty" if isinstance(error, EmptyRecording) else "unreadable", str(error))
+    if recording.seconds < least:
+        return Fault(path, "short", f"{path}: {recording.seconds:.3f} s, expected at least {least:.3f} s")
     return recording

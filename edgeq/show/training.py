@@ -21,9 +21,18 @@ def training(result: Value) -> None:
             console.print(
                 f"{name.replace('_', ' ')}: {cells.accuracy(value) if 'accuracy' in name else cells.plain(value)}"
             )
+    _left_out(console, result)
     if result.get("bundle"):
         console.print(f"[green]wrote[/] {escape(str(result['bundle']))}")
         console.print(f"[dim]next:[/] edgeq export {escape(str(result['bundle']))} --int8", soft_wrap=True)
+
+
+def _left_out(console: Console, result: Value) -> None:
+    """The recordings that could not be used, each with what is wrong with it."""
+    if wrong := result.get("left_out"):
+        console.print(f"[yellow]left out:[/] {len(wrong):,} recording{'s' * (len(wrong) > 1)} that cannot be used")
+        for one in wrong:
+            console.print(Text(f"  {one['what']}"), soft_wrap=True)
 
 
 def _members(console: Console, value: Value) -> None:
@@ -53,6 +62,7 @@ def pruning(result: Value) -> None:
         sums.add_row(name, cells.change(before["parameters"][key], after["parameters"][key], share=True))
     sums.add_row("MACs of one inference", cells.change(before["macs"]["network"], after["macs"]["network"], share=True))
     console.print(sums)
+    _left_out(console, result)
     heard = result["metrics"].get("training_accuracy")
     tuned = "" if heard is None else f"on the recordings it was fine-tuned on {heard:.1%}, on others "
     console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -13,7 +14,8 @@ import torch
 
 from edgeq import bundle, goldens
 from edgeq.bundle import Bundle
-from edgeq.corpora import Corpus, metrics
+from edgeq.corpora import Corpus, Fault, metrics
+from edgeq.corpora.corpus import file_hash
 from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 from edgeq.nets.count import totals
@@ -97,8 +99,14 @@ def check_labels(who: str, labels: Sequence[str], corpus: Corpus) -> None:
         )
 
 
-def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> dict[str, Any]:
-    """What every training says of itself: how it was seeded and run, on which data, with which versions."""
+def provenance(
+    corpus: Corpus, config: FitConfig, seed: int, threads: int, left_out: Sequence[Fault] = ()
+) -> dict[str, Any]:
+    """What every training says of itself: how it was seeded and run, on which data, with which versions.
+
+    left_out: clips that could not be used; files that can be read are told by their sha256.
+    """
+    unsound = [file_hash(fault.path) for fault in left_out if os.access(fault.path, os.R_OK)]
     return {
         "seed": seed,
         "threads": threads,
@@ -108,9 +116,16 @@ def provenance(corpus: Corpus, config: FitConfig, seed: int, threads: int) -> di
         "clips": len(corpus.clips),
         "folds": list(corpus.folds),
         **({"splits": list(corpus.splits)} if corpus.splits else {}),
+        **({"left_out_sha256": sorted(set(unsound))} if unsound else {}),
         "edgeq": version("edgeq"),
         "torch": torch.__version__,
     }
+
+
+def told(faults: Sequence[Fault]) -> dict[str, Any]:
+    """What a training says of the clips that it left out; nothing where there were none."""
+    rows = [{"file": str(fault.path), "kind": fault.kind, "what": fault.what} for fault in faults]
+    return {"left_out": rows} if rows else {}
 
 
 def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -139,8 +154,10 @@ def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for key in ("log_loss_int8", "log_loss_float")
         },
         "interval": asdict(interval),
-        "folds": (by_fold := {str(fold): one["correct_int8"] / one["clips"] for fold, one in folds.items()}),
-        "mean_of_folds": sum(by_fold.values()) / len(by_fold),
+        "folds": {str(fold): one["correct_int8"] / one["clips"] for fold, one in folds.items()},
+        "mean_of_folds": metrics.accuracy_over_folds(
+            [one["correct_int8"] for one in folds.values()], [one["clips"] for one in folds.values()]
+        ),
         "confusion": np.mean([_confusion(scores) for scores in folds.values()], axis=0).tolist(),
         **({"members": _members(folds)} if any("members" in scores for scores in folds.values()) else {}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from edgeq import corpora
 from edgeq.audio.frontend import FrontendSpec
-from edgeq.corpora import Corpus, packed, packed_corpus
+from edgeq.corpora import Corpus, Fault, packed, packed_corpus, soundness
 from edgeq.corpora.packed_corpus import PackedCorpus
+from edgeq.errors import InputError
 from edgeq.progress import Advance, progress
 from edgeq.training import processes
 from edgeq.training.config import FitConfig
@@ -43,9 +45,36 @@ def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
         torch.set_num_threads(before)
 
 
-def corpus_at(data: Path | str) -> Corpus:
-    """The corpus in a folder, packed or not. Raises InputError as `packed.open` and `corpora.open`."""
-    return packed_corpus.open(data) if packed.is_packed(data) else corpora.open(data)
+def corpus_at(data: Path | str, layout: str | None = None) -> Corpus:
+    """The corpus in a folder, packed or not. layout: as in `corpora.open`.
+
+    Raises InputError as `packed.open` and `corpora.open`, and where a layout is given for a packed corpus.
+    """
+    if not packed.is_packed(data):
+        return corpora.open(data, layout)
+    if layout is not None:
+        raise InputError(f"{data}: a packed corpus, which has no layout; leave out layout {layout}")
+    return packed_corpus.open(data)
+
+
+def sound(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> tuple[Corpus, tuple[Fault, ...]]:
+    """A corpus without clips that are damaged, or too short for a front end at a speed, and what is wrong with those.
+
+    Of a packed corpus such were left out when it was packed. The first of several processes reads the recordings.
+    Raises InputError as `soundness.sound`.
+    """
+    if isinstance(corpus, PackedCorpus):
+        return corpus, ()
+    least = spec.least_samples * max(1.0, *speeds) / spec.sample_rate
+
+    def found() -> list[tuple[str, str, str, bool]]:
+        with _bar(f"{corpus.name}: recordings", len(corpus.clips)) as advance:
+            faults = soundness.soundness(corpus, jobs=os.cpu_count() or 1, advance=advance, least=least).faults
+        return [(str(one.path), one.kind, one.what, one.tolerated) for one in faults]
+
+    told = processes.current().from_main(found)
+    faults = tuple(Fault(Path(path), kind, what, tolerated) for path, kind, what, tolerated in told)
+    return soundness.sound(corpus, faults), faults
 
 
 def maps(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float], work: Path) -> Recordings:
