@@ -54,6 +54,18 @@ def main() -> None:
         sys.exit(2)
 
 
+def process(rank: int, count: int, port: int, errors: Path, arguments: list[str]) -> None:
+    """Run as torchrun would have it run, where somebody else started this process; errors: where stderr goes."""
+    os.environ |= {
+        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0", "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    sys.argv = [__file__, *arguments]
+    with errors.open("w") as sys.stderr:
+        main()
+
+
 def trained(checkpoint: Path | None, kill: int | None = None, other_data: bool = False) -> dict[str, torch.Tensor]:
     """The state of a network that this process, or those that joined, fit; kill: before which step it dies."""
     maps, targets = corpus(20)

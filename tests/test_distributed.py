@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from beeps import RECIPE, beeps
-from distributed_fit import trained
+from distributed_fit import process, trained
 from safetensors.torch import load_file
 
 from edgeq import corpora
@@ -39,10 +41,23 @@ def torchrun(count: int, *arguments: object, **options: object) -> subprocess.Co
     )
 
 
-def fitted(count: int, out: Path, *arguments: object, **options: object) -> dict[str, torch.Tensor]:
-    done = torchrun(count, HERE / "distributed_fit.py", out, *arguments, **options)
-    assert done.returncode == 0, done.stderr
-    return torch.load(out, weights_only=True)
+def forked(count: int, folder: Path, *arguments: object) -> tuple[list[int | None], list[str]]:
+    """Exit codes and stderr of processes that share one import of torch, and are else as torchrun would start them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "pytest", "edgeq.training.fit"])
+    meeting = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    errors = [folder / f"stderr{rank}" for rank in range(count)]
+    rest = list(map(str, arguments))
+    started = [
+        context.Process(target=process, args=(rank, count, meeting.port, errors[rank], rest)) for rank in range(count)
+    ]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join(LIMIT)
+        one.kill()
+        one.join()
+    return [one.exitcode for one in started], [path.read_text() for path in errors]
 
 
 def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -63,28 +78,34 @@ def alone() -> dict[str, torch.Tensor]:
     return trained(None)
 
 
-def test_a_killed_process_ends_the_job_and_any_number_goes_on(tmp_path: Path, alone: dict[str, torch.Tensor]) -> None:
+def test_a_killed_process_ends_the_others_and_any_number_goes_on(
+    tmp_path: Path, alone: dict[str, torch.Tensor]
+) -> None:
     checkpoint = tmp_path / "run"
-    done = torchrun(2, HERE / "distributed_fit.py", tmp_path / "out", checkpoint, "--kill", 4, 1)
-    assert done.returncode == 1 and not (tmp_path / "out").exists()
-    assert "Signal 9 (SIGKILL) received" in done.stderr, "torchrun names the one that died"
+    codes, errors = forked(2, tmp_path, tmp_path / "out", checkpoint, "--kill", 4, 1)
+    assert codes == [2, -signal.SIGKILL] and not (tmp_path / "out").exists()
+    assert "edgeq: process 0 of 2 lost the others" in errors[0] and len(errors[0].splitlines()) == 1
     assert torch.load(checkpoint, weights_only=True)["steps"] == 4
     again = tmp_path / "again"
     again.write_bytes(checkpoint.read_bytes())
     assert close(trained(checkpoint), alone), "by this process alone"
-    assert close(fitted(4, tmp_path / "out", again), alone)
+    codes, errors = forked(4, tmp_path, tmp_path / "out", again)
+    assert codes == [0] * 4, errors
+    assert close(torch.load(tmp_path / "out", weights_only=True), alone)
 
 
 def test_a_job_with_restarts_goes_on_by_itself(tmp_path: Path, alone: dict[str, torch.Tensor]) -> None:
-    state = fitted(2, tmp_path / "out", tmp_path / "run", "--kill", 4, 1, max_restarts=2)
-    assert close(state, alone), "two processes, one of them killed, as one"
+    out = tmp_path / "out"
+    done = torchrun(2, HERE / "distributed_fit.py", out, tmp_path / "run", "--kill", 4, 1, max_restarts=2)
+    assert done.returncode == 0 and "exitcode: -9" in done.stderr, done.stderr
+    assert close(torch.load(out, weights_only=True), alone), "two processes, one of them killed, as one"
 
 
 def test_processes_with_other_data_are_found_at_the_start(tmp_path: Path) -> None:
-    done = torchrun(2, HERE / "distributed_fit.py", tmp_path / "out", "--other-data", 1)
-    assert done.returncode == 1 and not (tmp_path / "out").exists()
-    assert "edgeq: process 1 on " in done.stderr and "has other data than process 0 on " in done.stderr
-    assert 'distributed_fit.py", line' not in done.stderr, "a line, no traceback"
+    codes, (first, other) = forked(2, tmp_path, tmp_path / "out", "--other-data", 1)
+    assert codes == [2, 2] and not (tmp_path / "out").exists()
+    assert first.startswith("edgeq: process 1 on ") and "has other data than process 0 on " in first
+    assert len(first.splitlines()) == 1 and not other, "a line, no traceback, and told once"
 
 
 def test_the_command_trains_with_torchrun(tmp_path: Path) -> None:

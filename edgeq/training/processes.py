@@ -27,6 +27,9 @@ PATIENCE = timedelta(minutes=10)
 LONG = timedelta(days=7)
 """How long the others wait while the first one works alone: reading a corpus may take hours."""
 
+SOON = timedelta(seconds=2)
+"""How long a process waits to hear whether the first one has met the same error."""
+
 SHARE_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
@@ -119,8 +122,10 @@ def current() -> Processes:
 def joined() -> Iterator[Processes]:
     """Inside this, the processes that torchrun started are joined; without torchrun, it is this one alone.
 
-    Each takes the GPU of its local rank, where there are GPUs. Raises InputError where they cannot find each other, or
-    torchrun is to restart them on several machines and was not told to make a new meeting point each time.
+    Each takes the GPU of its local rank, where there are GPUs. An InputError that all of them meet leaves the block in
+    the first one alone, so that it is told once; the others end by SystemExit. Raises InputError where they cannot find
+    each other, or torchrun is to restart them on several machines and was not told to make a new meeting point each
+    time.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes()
@@ -149,6 +154,10 @@ def joined() -> Iterator[Processes]:
     _joined.append(store)
     try:
         yield Processes(rank, count)
+    except InputError as error:
+        if _main_says(rank, str(error)):
+            raise SystemExit(2) from error
+        raise
     finally:
         _joined.clear()
     # Not where the block failed: NCCL would wait for those that are gone.
@@ -158,6 +167,17 @@ def joined() -> Iterator[Processes]:
 # As torch.distributed's own group, there is one a process: where it exists, its store stands here.
 _joined: list[distributed.Store] = []
 _numbers = itertools.count()
+
+
+def _main_says(rank: int, wrong: str) -> bool:
+    """Whether the first process, which is not this one, tells the user the same."""
+    with contextlib.suppress(RuntimeError):  # it may be gone, or have met nothing
+        if not rank:
+            _store().set("wrong", wrong)
+            return False
+        _store().wait(["wrong"], SOON)
+        return bool(_store().get("wrong").decode() == wrong)
+    return False
 
 
 def _store() -> distributed.Store:
