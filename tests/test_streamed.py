@@ -21,11 +21,12 @@ from edgeq.corpora.packed_corpus import PackedCorpus
 from edgeq.errors import InputError
 from edgeq.training import augment, fit, trial
 from edgeq.training import recipe as recipes
+from edgeq.training.ahead import AHEAD
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Logmels
 from edgeq.training.features import CorpusMaps, corpus_maps
 from edgeq.training.source import Plan
-from edgeq.training.streamed import AHEAD, PackedMaps, Streamed
+from edgeq.training.streamed import PackedMaps, Streamed
 
 SPEC = FrontendSpec(**FRONTEND)
 CONFIG = FitConfig(epochs=1, batch_size=4, crop_seconds=(0.25, 0.35), speeds=(0.8, 1.25))

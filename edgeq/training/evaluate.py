@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
@@ -12,6 +12,7 @@ from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
+from edgeq.training.ahead import ahead
 
 if TYPE_CHECKING:
     from edgeq.training.source import Recordings
@@ -23,7 +24,7 @@ MOST_CLIPS = 4096
 
 
 class Logmels(Sequence[np.ndarray]):
-    """Log-mel of recordings, each read when it is its turn; of more than `most` so many, spread evenly.
+    """Log-mel of recordings, a few read ahead of their turn; of more than `most` so many, spread evenly.
 
     clips: which these are. Each is float32 (logmel_rows, frames).
     """
@@ -34,6 +35,9 @@ class Logmels(Sequence[np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return ahead(self.recordings.logmel, self.clips)
 
     @overload
     def __getitem__(self, number: int) -> np.ndarray: ...

@@ -39,9 +39,9 @@ TOLD_EVERY = 100
 class Measured:
     """How a network is measured while it is fitted, on what it is not fitted to.
 
-    measure: of a network in evaluation mode on the processor, the more the better. every: how many epochs (iterations,
-    where the config counts these) lie between; the end is measured too. keep: of how many of the best networks the
-    weights are kept beside the checkpoint, as `best_place` says.
+    measure: of a network in evaluation mode, on the device it is fitted on, the more the better. every: how many epochs
+    (iterations, where the config counts these) lie between; the end is measured too. keep: of how many of the best
+    networks the weights are kept beside the checkpoint, as `best_place` says.
     """
 
     measure: Callable[[nn.Module], float]
@@ -179,7 +179,7 @@ class _Run:
         """Measure the average, and keep it where it is one of the best."""
 
         def score() -> float:
-            network = copy.deepcopy(self.network).cpu().eval()
+            network = copy.deepcopy(self.network).eval()
             with torch.no_grad():
                 for tensor, average in zip(_floats(network), self.average, strict=True):
                     tensor.copy_(average)

@@ -7,10 +7,7 @@ threads that read changes nothing, and a run begins at any step without the ones
 from __future__ import annotations
 
 import hashlib
-import os
-from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -22,15 +19,10 @@ from edgeq.audio.maps import logmel_spec
 from edgeq.corpora.packed import Packed
 from edgeq.corpora.packed_corpus import PackedCorpus
 from edgeq.training import augment
+from edgeq.training.ahead import READERS, ahead
 from edgeq.training.augment import Place, Wish
 from edgeq.training.config import FitConfig
 from edgeq.training.source import Heard, Plan, Positives
-
-READERS = min(8, os.cpu_count() or 1)
-"""Threads that read, decode and compute log-mel: NumPy and libsndfile let others work meanwhile."""
-
-AHEAD = 2
-"""Plans that each reader may be ahead of the loop."""
 
 
 class PackedMaps:
@@ -66,7 +58,7 @@ class Streamed:
     """A `source.Source` that reads each batch's clips from shards; they lie near each other in the order it gives.
 
     chosen: indices in the packed corpus of the clips that are trained on. readers: how many threads read. Memory is
-    that of readers * AHEAD batches, and of one clip a reader.
+    that of twice as many batches as readers, and of one clip a reader.
     """
 
     def __init__(
@@ -109,17 +101,7 @@ class Streamed:
         return torch.from_numpy(rising[np.searchsorted(self.chosen, drawn, sorter=rising)])
 
     def read(self, plans: Iterable[Plan]) -> Generator[Heard, None, None]:
-        waiting: deque[Future[Heard]] = deque()
-        with ThreadPoolExecutor(self.readers, "edgeq-reader") as pool:
-            try:
-                for plan in plans:
-                    waiting.append(pool.submit(self._heard, plan))
-                    if len(waiting) >= self.readers * AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        return ahead(self._heard, plans, self.readers)
 
     def _heard(self, plan: Plan) -> Heard:
         found = [self._crop(wish, self.lengths[plan.length]) for wish in plan.crops]
