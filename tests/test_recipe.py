@@ -72,7 +72,7 @@ def test_clips_that_cannot_be_used_are_left_out_and_listed(tmp_path: Path, capsy
     damaged = corpus.clips[4].path
     damaged.write_bytes(damaged.read_bytes()[:3000])
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 1"))
+    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 1").replace("[1.1]", "[]"))
     result = follow.run(recipe, tmp_path / "corpus", tmp_path / "beeps")
     assert [(row["file"], row["kind"]) for row in result["left_out"]] == [(str(damaged), "unreadable")]
     present(result, "training", False)

@@ -65,7 +65,7 @@ def sound(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> tuple[
     """
     if isinstance(corpus, PackedCorpus):
         return corpus, ()
-    least = spec.least_samples * max(1.0, *speeds) / spec.sample_rate
+    least = spec.least_samples * max((1.0, *speeds)) / spec.sample_rate
 
     def found() -> list[tuple[str, str, str, bool]]:
         with _bar(f"{corpus.name}: recordings", len(corpus.clips)) as advance:
