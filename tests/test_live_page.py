@@ -601,6 +601,29 @@ def test_the_spectrogram_lies_right_in_time_and_frequency(chromium, pages):
         assert f"rgb({', '.join(map(str, lost[50]))})" == track
 
 
+COUNT_LISTENERS = """() => {
+  self.listeners = 0;
+  for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+    MediaQueryList.prototype[name] = function (...given) {
+      self.listeners += step;
+      return EventTarget.prototype[name].apply(this, given);
+    };
+  }
+}"""
+
+
+@needs_browser
+def test_a_picture_that_another_replaces_is_let_go(chromium, pages):
+    pages.update(update(1.0), state(model="first"))
+    with opened(chromium, pages.address) as shown:
+        shown.wait_for_selector("h1:text-is('first')")
+        shown.evaluate(COUNT_LISTENERS)
+        for model in ("second", "third", "fourth"):
+            pages._broadcast.greet(page._message("hello", page._facts(state(model=model))))
+            shown.wait_for_selector(f"h1:text-is('{model}')")
+        assert shown.evaluate("self.listeners") == 0
+
+
 @pytest.mark.slow
 @needs_browser
 def test_a_page_left_open_comes_back_with_the_server(chromium):
