@@ -250,6 +250,11 @@ def test_co2_follows_from_energy_and_grid_and_is_estimated() -> None:
             "float8: onnxruntime computes onnx in float32 or",
         ),
         (("esc10-qnano", "--target", "cpu", "--stage", "tflite-int8", "--precision", "float16"), "is INT8 throughout"),
+        (("esc10-qnano", "--target", "cpu", "--precision", "float32,"), "expected names with commas between"),
+        (
+            ("esc10-qnano", "--target", "stm32l496", "--batch", "8", "--precision", "float16", "--cuda-graphs"),
+            "leave out --batch, --precision, --cuda-graphs, or add target cpu",
+        ),
         (("esc10-qnano", "--target", "cpu", "--cuda-graphs"), "onnxruntime records none"),
     ],
 )
@@ -357,12 +362,32 @@ def test_a_model_that_cannot_be_verified_is_reported_all_the_same(
 
 
 def test_each_stage_runs_in_the_runtimes_that_take_it() -> None:
-    assert run._forms((None,), (None, "litert")) == [(None, None), (None, "litert")]
-    both = run._forms(("onnx", "tflite-int8"), ("onnxruntime", "litert"))
-    assert both == [("onnx", "onnxruntime"), ("tflite-int8", "litert")]
-    left = run._forms(("onnx", "tflite"), ("litert",))
-    assert left == [("onnx", "litert"), ("tflite", "litert")], "nothing asked for runs onnx: opening says so"
-    assert run._forms(("onnx",), ("tensorrt",)) == [("onnx", "tensorrt")]
+    assert forms() == [Form()]
+    assert forms(names=(None, "litert")) == [Form(), Form(runtime="litert")]
+    both = forms(("onnx", "tflite-int8"), ("onnxruntime", "litert"))
+    assert both == [Form("onnx", "onnxruntime"), Form("tflite-int8", "litert")]
+    left = forms(("onnx", "tflite"), ("litert",))
+    assert left == [Form("onnx", "litert"), Form("tflite", "litert")], "nothing asked for runs onnx: opening says so"
+    assert forms(("onnx",), ("tensorrt",)) == [Form("onnx", "tensorrt")]
+
+
+def test_each_precision_runs_where_there_is_one_and_int8_once() -> None:
+    two = "float32", "float16"
+    found = forms(names=("onnxruntime", "litert"), precisions=two)
+    assert found == [Form(runtime="onnxruntime", precision=one) for one in two] + [Form(None, "litert", "float32")]
+    found = forms(("onnx", "tflite-int8"), precisions=two)
+    assert found == [Form("onnx", precision=one) for one in two] + [Form("tflite-int8")]
+    assert forms(names=("torch", "c"), precisions=("bfloat16",)) == [Form(None, "torch", "bfloat16"), Form(None, "c")]
+    assert forms(("tflite-int8",), precisions=("float16",)) == [Form("tflite-int8", None, "float16")], "opening refuses"
+    assert forms(names=("litert",), precisions=("float16",)) == [Form(None, "litert", "float16")], "as here"
+
+
+def forms(
+    stages: tuple[str | None, ...] = (None,),
+    names: tuple[str | None, ...] = (None,),
+    precisions: tuple[str | None, ...] = (None,),
+) -> list[Form]:
+    return run._forms(Settings(stages=stages, precisions=precisions), names)
 
 
 def test_labels_that_the_model_lacks_are_told_before_the_work(

@@ -53,6 +53,8 @@ def in_a_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             found: dict[str, Any] = work()
         except InputError as error:
             found = {"error": str(error)}
+        except MemoryError as error:
+            found = {"error": f"out of memory ({error}); give a smaller --batch, or run it on a larger machine"}
         except BaseException as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         with suppress(OSError):

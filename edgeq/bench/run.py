@@ -70,6 +70,8 @@ def bench(
     where nothing ran to its end for another reason.
     """
     places = [_place(name, settings) for name in dict.fromkeys(part.strip() for part in target.split(","))]
+    if not any(place.start for place in places):
+        _check_simulated(target, settings)
     grid = None if country is None else carbon.intensity(country)
     given = [models] if isinstance(models, str | Path) else list(models)
     everyone = _told_apart([subject.open(model) for model in ([*given, other] if other is not None else given)])
@@ -141,6 +143,18 @@ def _place(name: str, settings: Settings) -> _Place:
     return _Place(name, board=targets.find(name))
 
 
+def _check_simulated(target: str, settings: Settings) -> None:
+    given = {
+        "--batch": settings.batches != (1,),
+        "--precision": settings.precisions != (None,),
+        "--cuda-graphs": settings.cuda_graphs,
+    }
+    if unsuited := [option for option, is_given in given.items() if is_given]:
+        raise InputError(
+            f"target {target}: simulated with one window in INT8; leave out {', '.join(unsuited)}, or add target cpu"
+        )
+
+
 def _check_runtimes(settings: Settings, fault: str, fits: Callable[[str | None], bool]) -> None:
     for runtime in settings.runtimes:
         if runtime in runtimes.RUNTIMES and not fits(runtime):
@@ -158,19 +172,39 @@ def _attempts(
             yield partial(_on_board, pair, place.board)
         else:
             contenders = [Contender(each, inputs.get(each.path)) for each in pair]
-            for stage, runtime in _forms(settings.stages, place.runtimes):
-                for precision, batch in itertools.product(settings.precisions, settings.batches):
-                    yield partial(_on_computer, contenders, Form(stage, runtime, precision, batch), place, settings)
+            for form, batch in itertools.product(_forms(settings, place.runtimes), settings.batches):
+                yield partial(_on_computer, contenders, replace(form, batch=batch), place, settings)
 
 
-def _forms(stages: Sequence[str | None], names: Sequence[str | None]) -> list[tuple[str | None, str | None]]:
-    """Each stage in each runtime that runs it; one that fits none of the others stays, to be told as an error."""
-    every = list(itertools.product(stages, names))
-    fitting = [
-        (stage, name) for stage, name in every if stage is None or stage in runtimes.RUNTIMES.get(name or "", (stage,))
+def _forms(settings: Settings, names: Sequence[str | None]) -> list[Form]:
+    """Each stage in each runtime that runs it, in each precision that has it: those of float stages, INT8 ones once.
+
+    What fits none of the others, or has no float stage beside it, stays, to be told as an error.
+    """
+    every = [Form(*one) for one in itertools.product(settings.stages, names, settings.precisions)]
+    if not all(map(_is_int8, every)):
+        every = list(dict.fromkeys(replace(form, precision=None) if _is_int8(form) else form for form in every))
+    fitting = [form for form in every if _fits(form)]
+    parts = [{getattr(form, part) for form in fitting} for part in ("stage", "runtime", "precision")]
+    return [
+        form
+        for form in every
+        if form in fitting
+        or any(own not in fit for own, fit in zip((form.stage, form.runtime, form.precision), parts, strict=True))
     ]
-    fit_stages, fit_names = {stage for stage, _ in fitting}, {name for _, name in fitting}
-    return [form for form in every if form in fitting or form[0] not in fit_stages or form[1] not in fit_names]
+
+
+def _is_int8(form: Form) -> bool:
+    stages = runtimes.RUNTIMES.get(form.runtime or "", ("",)) if form.stage is None else (form.stage,)
+    return all(stage.endswith("int8") for stage in stages)
+
+
+def _fits(form: Form) -> bool:
+    """Whether a runtime, where one is named, has this stage and this precision."""
+    if form.runtime not in runtimes.RUNTIMES:
+        return True
+    stages, precisions = runtimes.RUNTIMES[form.runtime], runtimes.PRECISIONS.get(form.runtime, ("float32",))
+    return form.stage in (None, *stages) and form.precision in (None, *precisions)
 
 
 def _on_computer(contenders: Sequence[Contender], form: Form, place: _Place, settings: Settings) -> list[Result]:

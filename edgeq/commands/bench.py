@@ -83,9 +83,9 @@ def bench_command(
     if page is not None:
         report.check(page)
     settings = Settings(
-        stages=_names(stage),
-        runtimes=_names(runtime),
-        precisions=_names(precision),
+        stages=_names("--stage", stage),
+        runtimes=_names("--runtime", runtime),
+        precisions=_names("--precision", precision),
         batches=_numbers("--batch", batch, "windows a call, as in 1,8,64", least=1),
         cuda_graphs=cuda_graphs,
         threads=threads,
@@ -115,9 +115,14 @@ def bench_command(
         raise CheckFailed("; ".join(failures))
 
 
-def _names(listed: str | None) -> tuple[str | None, ...]:
-    """Names with commas; where there are none, what suits."""
-    return (None,) if listed is None else tuple(name.strip() for name in listed.split(","))
+def _names(option: str, listed: str | None) -> tuple[str | None, ...]:
+    """Each once, in the order given; where the option is not, what suits."""
+    if listed is None:
+        return (None,)
+    names = tuple(dict.fromkeys(name.strip() for name in listed.split(",")))
+    if "" in names:
+        raise click.UsageError(f"{option} {listed}: expected names with commas between.")
+    return names
 
 
 def _numbers(option: str, listed: str, expected: str, least: int = 0) -> tuple[int, ...]:
