@@ -100,13 +100,17 @@ class TorchRuntime:
         """Those of the whole process, given back afterwards."""
         import torch
 
-        before = torch.get_num_threads()
+        before = torch.get_num_threads(), torch.get_float32_matmul_precision()
         torch.set_num_threads(self._threads)
         try:
+            # Convolutions are cuDNN's, dense layers are not.
             with torch.backends.cudnn.flags(True, True, allow_tf32=self._tf32) if self._gpu else nullcontext():
+                if self._gpu:
+                    torch.set_float32_matmul_precision("high" if self._tf32 else "highest")
                 yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(before[0])
+            torch.set_float32_matmul_precision(before[1])
 
 
 def _check_gpu() -> None:
