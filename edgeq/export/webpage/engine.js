@@ -19,7 +19,8 @@ export class Engine {
     this._worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this._worker.onmessage = ({ data }) => this._answer(data);
     this._worker.onerror = (event) => {
-      for (const { reject } of this._waiting.values()) reject(new Error(event.message || "worker.js does not start"));
+      const words = event.message || "worker.js, or what it imports, does not start; serve the whole folder";
+      for (const { reject } of this._waiting.values()) reject(new Error(words));
       this._waiting.clear();
     };
   }

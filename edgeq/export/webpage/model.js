@@ -4,6 +4,8 @@ import * as ort from "./onnxruntime-web/ort.wasm.min.mjs";
 import { ClipScores } from "./decision.js";
 import { WindowStream } from "./stream.js";
 
+const WASM = "onnxruntime-web/ort-wasm-simd-threaded.wasm";
+
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 ort.env.wasm.wasmPaths = new URL("./onnxruntime-web/", import.meta.url).href;
 ort.env.logLevel = "error";
@@ -12,9 +14,10 @@ export class Model {
   /** Load what model.json in the folder of this page names. */
   static async open() {
     const facts = await (await fetched("model.json")).json();
-    const contents = await Promise.all(
-      ["logmel.onnx", "features.onnx", "network.onnx"].map(async (name) => (await fetched(name)).arrayBuffer()),
+    const [wasm, ...contents] = await Promise.all(
+      [WASM, "logmel.onnx", "features.onnx", "network.onnx"].map(async (name) => (await fetched(name)).arrayBuffer()),
     );
+    ort.env.wasm.wasmBinary = wasm; // what onnxruntime-web says of a file that is missing helps nobody
     const sessions = [];
     for (const content of contents) sessions.push(await ort.InferenceSession.create(new Uint8Array(content)));
     const model = new Model(facts, ...sessions);
