@@ -37,7 +37,16 @@ class Check:
 def examine() -> list[Check]:
     """Every check, the required ones first."""
     models, whole = _zoo()
-    return [*_interpreter(), *_audio(), _microphone(), *_runtimes(models), *whole, *_extras()]
+    return [
+        *_interpreter(),
+        *_audio(),
+        _microphone(),
+        *_runtimes(models),
+        *_on_gpu(models),
+        _page(),
+        *whole,
+        *_extras(),
+    ]
 
 
 def _interpreter() -> Iterator[Check]:
@@ -90,6 +99,38 @@ def _runtimes(models: list[Bundle]) -> Iterator[Check]:
             yield Check(f"run {name}", False, "no zoo model to run", "reinstall edgeq, or set EDGEQ_MODELS", optional)
         else:
             yield _try(f"run {name}", partial(_run, model, stage, name), mend, optional)
+
+
+def _on_gpu(models: list[Bundle]) -> Iterator[Check]:
+    """What a GPU needs; of a machine that has none, only that."""
+    from edgeq import machine
+
+    found = machine.gpus()
+    if not found:
+        mend = "install NVIDIA's driver where there is one; edgeq bench --target gpu needs it, and nothing else"
+        yield Check("gpu", False, "nvidia-smi finds no NVIDIA GPU", mend, optional=True)
+        return
+    yield Check("gpu", True, "; ".join(found), optional=True)
+    onnxruntime = "pip uninstall onnxruntime, then: pip install onnxruntime-gpu"
+    for name, stage, mend in (
+        ("onnxruntime-cuda", "onnx", onnxruntime),
+        ("onnxruntime-tensorrt", "onnx", f"{onnxruntime} tensorrt"),
+        ("torch-cuda", "torch", "install a torch that is built with CUDA: see pytorch.org/get-started"),
+    ):
+        model = next((one for one in models if stage == "torch" or stage in one.exports), None)
+        if model is not None:
+            yield _try(f"run {name}", partial(_run, model, stage, name), mend, optional=True)
+
+
+def _page() -> Check:
+    """What edgeq export --web takes along; nothing is fetched for a check."""
+    from edgeq.export import web_runtime
+
+    what = f"{web_runtime.PACKAGE} {web_runtime.VERSION}"
+    if web_runtime.kept() is not None:
+        return Check("page for browsers", True, f"{what} is kept here", optional=True)
+    mend = "edgeq export --web fetches it once (14 MB of it are kept); without a network: --web-runtime DIR"
+    return Check("page for browsers", False, f"{what} is not here yet", mend, optional=True)
 
 
 def _run(model: Bundle, stage: str, name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgeq import cli
+from edgeq import cli, doctor, machine, runtime, zoo
 from edgeq.errors import InputError
 
 EDGEQ = [sys.executable, "-c", "from edgeq.cli import main; main()"]
@@ -214,7 +214,19 @@ def test_doctor_checks_what_is_installed(capsys: pytest.CaptureFixture[str]) -> 
     assert all({"check", "ok", "detail", "mend"} <= set(check) for check in checks.values())
     assert checks["decode FLAC"]["ok"]
     assert checks["numpy"]["detail"] == np.__version__
+    assert "--web" in checks["page for browsers"]["mend"] or checks["page for browsers"]["ok"]
     assert code == (0 if all(check["ok"] or check["optional"] for check in checks.values()) else 1)
+
+
+def test_doctor_says_what_a_gpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", list)
+    (lacking,) = doctor._on_gpu([])
+    assert not lacking.ok and lacking.optional and "driver" in lacking.mend
+    monkeypatch.setattr(machine, "gpus", lambda: ["NVIDIA X, 8 GiB"])
+    found, *runs = doctor._on_gpu([zoo.find("esc10-qnano")])
+    assert found.ok and found.detail == "NVIDIA X, 8 GiB"
+    assert [one.name.removeprefix("run ") for one in runs] == list(runtime.GPU_RUNTIMES)
+    assert all(one.ok or one.mend for one in runs)
 
 
 def test_doctor_runs_a_model_and_survives_a_damaged_one(

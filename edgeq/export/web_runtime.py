@@ -48,13 +48,18 @@ def files(folder: Path | None = None) -> dict[str, bytes]:
     """
     if folder is not None:
         return _given(folder)
-    kept = cache.folder(f"{PACKAGE}-{VERSION}")
-    found = {name: content for name in FILES if (content := _content(kept / name)) is not None}
-    if not all(name in found and _is_right(name, found[name]) for name in FILES):
+    found = kept()
+    if found is None:
         found = _fetched(f"{registry()}/{PACKAGE}/-/{PACKAGE}-{VERSION}.tgz")
         for name, content in found.items():
-            atomic.write_bytes(kept / name, content)
+            atomic.write_bytes(_place() / name, content)
     return found
+
+
+def kept() -> dict[str, bytes] | None:
+    """The files by name where they were fetched before and are whole, else None."""
+    found = {name: content for name in FILES if (content := _content(_place() / name)) is not None}
+    return found if all(name in found and _is_right(name, found[name]) for name in FILES) else None
 
 
 def registry() -> str:
@@ -65,6 +70,10 @@ def registry() -> str:
         pairs = (line.split("=", 1) for line in settings.read_text(errors="replace").splitlines() if "=" in line)
         said = next((value.strip().strip("\"'") for key, value in pairs if key.strip() == "registry"), None)
     return (said or REGISTRY).rstrip("/")
+
+
+def _place() -> Path:
+    return cache.folder(f"{PACKAGE}-{VERSION}")
 
 
 def _given(folder: Path) -> dict[str, bytes]:
