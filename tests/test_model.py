@@ -74,3 +74,11 @@ def test_commands_are_functions_of_the_package_and_their_modules_stay_modules(ex
     assert (one.model, one.runtime) == ("small", "onnxruntime")
     with pytest.raises(edgeq.InputError, match="target 'toaster'"):
         edgeq.bench(model, "toaster")
+
+
+def test_models_are_taken_wherever_a_command_takes_one(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeq.bench import run
+
+    monkeypatch.setattr(run, "bench", lambda models, target, other: (models, target, other))
+    model, folder = edgeq.load(exported.folder), exported.folder
+    assert edgeq.bench([model, "name"], "cpu", other=model) == ([folder, "name"], "cpu", folder)
