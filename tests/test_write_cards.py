@@ -36,6 +36,13 @@ def test_the_readme_has_the_table_of_the_zoo(tool: ModuleType) -> None:
     assert tool.TABLE_BEGIN + "\n" + tool._table() + tool.TABLE_END in (ROOT / "README.md").read_text()
 
 
+def test_a_stage_may_be_a_folder_of_files(tool: ModuleType) -> None:
+    model = zoo.find("esc10-qnano")
+    size = model.files["ranges.json"]
+    folder = replace(model, exports={"c-int8": "c"}, files={**model.files, "c/a.c": size, "c/a.h": size})
+    assert ("c-int8 folder, 2 files", f"{2 * size.bytes:,} bytes") == tool._size(folder, "c-int8")
+
+
 PRUNED = {"method": "operator-norm", "ratio": 0.5, "sites": ["convs.3", "convs.4"], "round_to": 1, "steps": 2}
 TAUGHT = {"alpha": 0.5, "temperature": 2.0, "teachers": [{"name": "one"}, {"name": "two"}, {"name": "one"}]}
 

@@ -222,9 +222,16 @@ def _costs(model: Bundle) -> list[str]:
         ("stored (batch norm folded, quaternion components once)", f"{parameters['stored']:,}"),
         ("lowered to real convolutions (what budgets judge)", f"{parameters['lowered']:,}"),
         (f"MACs of one inference ({window:g} s of audio), front end apart", f"{macs['network']:,}"),
-        *((f"{stage} file", f"{model.files[path].bytes:,} bytes") for stage, path in model.exports.items()),
+        *(_size(model, stage) for stage in model.exports),
     ]
     return ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _size(model: Bundle, stage: str) -> tuple[str, str]:
+    """Of a stage's file, or of the files in its folder."""
+    sizes = [model.files[path].bytes for path in model.exported_files(stage)]
+    what = "file" if len(sizes) == 1 else f"folder, {len(sizes)} files"
+    return f"{stage} {what}", f"{sum(sizes):,} bytes"
 
 
 def _accuracy(measured: dict[str, Any]) -> list[str]:
