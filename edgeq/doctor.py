@@ -107,7 +107,7 @@ def _on_gpu(models: list[Bundle]) -> Iterator[Check]:
 
     found = machine.gpus()
     if not found:
-        mend = "install NVIDIA's driver where there is one; edgeq bench --target gpu needs it, and nothing else"
+        mend = "nothing needs one but edgeq bench --target gpu; where there is one, install NVIDIA's driver"
         yield Check("gpu", False, "nvidia-smi finds no NVIDIA GPU", mend, optional=True)
         return
     yield Check("gpu", True, "; ".join(found), optional=True)
