@@ -191,3 +191,10 @@ def test_a_file_is_in_a_corpus_once() -> None:
     clips = tuple(Clip(Path("a"), (label,)) for label in ("dog", "cat"))
     with pytest.raises(InputError, match="a is listed more than once"):
         Corpus("set", clips, ("cat", "dog"))
+
+
+def test_parts_are_those_of_a_split_or_a_fold(tmp_path: Path) -> None:
+    clips = [Clip(tmp_path / f"{i}", ("ab"[i % 2],), i % 3, split=("training", None)[i % 2]) for i in range(7)]
+    corpus = Corpus("parted", tuple(clips), ("a", "b"))
+    assert corpus.part("training").tolist() == [0, 2, 4, 6] and corpus.part("testing").tolist() == []
+    assert corpus.part(fold=1).tolist() == [1, 4]

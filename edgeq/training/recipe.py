@@ -95,11 +95,11 @@ class Recipe:
 
     architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
     table; then, where there are such tables, prune, fine_tune and teacher. start: what the first stage goes on from.
-    validation: what the last training is measured on. members: the networks of an ensemble, each
-    pruned its own way and then fine-tuned; none: the recipe makes one network. member: which of an ensemble's networks
-    this recipe makes, see `of_members`; "" elsewhere. seed; threads (a result is repeatable for equal threads);
-    exclude_licences: clips under these are left out; licence: of the bundle. sha256: of the recipe file, with that of
-    the teacher's recipe where there is one.
+    validation: what the last training is measured on. members: the networks of an ensemble, each pruned its own way and
+    then fine-tuned; none: the recipe makes one network. member: which of an ensemble's networks this recipe makes, see
+    `of_members`; "" elsewhere. seed; threads (a result is repeatable for equal threads); exclude_licences: clips under
+    these are left out; licence: of the bundle. sha256: of the recipe file, with that of the teacher's recipe where
+    there is one.
     """
 
     name: str
