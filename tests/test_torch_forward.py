@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgeq import zoo
 from edgeq.runtime import torch_forward
+from edgeq.runtime.torch import TorchRuntime
 from edgeq.runtime.torch_forward import Forward, Graphs
 
 
@@ -120,3 +122,14 @@ def test_probabilities_of_each_kind_of_output() -> None:
         torch.testing.assert_close(Forward(net)(logits), plain)
         torch.testing.assert_close(Forward(net, "sigmoid")(logits), plain.sigmoid())
         torch.testing.assert_close(Forward(net, "softmax")(logits), plain.softmax(1))
+
+
+@pytest.mark.parametrize(("tf32", "products"), [(True, "high"), (False, "highest")])
+def test_tfloat32_is_of_convolutions_and_dense_layers_and_only_during_a_call(tf32: bool, products: str) -> None:
+    ready = TorchRuntime(zoo.find("esc10-qnano"), "qnano", 1)
+    ready._gpu, ready._tf32 = True, tf32  # as on a GPU; what is set belongs to the process, with or without one
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with ready._settings():
+        assert torch.get_float32_matmul_precision() == products
+        assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (tf32, tf32)
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
