@@ -117,7 +117,7 @@ def test_audioset_by_its_ontology_alone(tmp_path: Path) -> None:
     [
         ('zzzzzzzzzzz, 20.000, 30.000, "/m/06mb1"', "duplicate", "line 4: zzzzzzzzzzz_20000 is listed twice"),
         ('aaaaaaaaaaa, 20.000, 30.000, "/m/06mb1,/m/none"', "label", "line 4: /m/none is no class"),
-        ('_0a-B1c2D3e, 10.000, 20.000, "/m/06mb1"', "duplicate", "line 4: .*_0a-B1c2D3e.wav is another segment's too"),
+        ('_0a-B1c2D3e, 10.000, 20.000, "/m/06mb1"', "duplicate", "line 4: _0a-B1c2D3e is another segment's too"),
     ],
 )
 def test_audioset_tells_entries_at_fault(tmp_path: Path, line: str, kind: str, message: str) -> None:

@@ -16,7 +16,7 @@ from beeps import RECIPE, beeps
 from edgeq import bundle, corpora
 from edgeq.audio import decode, frontend
 from edgeq.commands import present
-from edgeq.compress import follow
+from edgeq.compress import chain, follow
 from edgeq.corpora import Corpus
 from edgeq.corpora.trained import trained_on
 from edgeq.decision import clip_scores
@@ -94,6 +94,17 @@ def test_a_layout_is_taken_where_the_folder_does_not_tell(tmp_path: Path) -> Non
     assert len(corpora.open(folder).labels) != len(corpus_at(folder, "esc10").labels)
     with pytest.raises(InputError, match="corpus other: expected one of"):
         follow.run(recipe, folder, tmp_path / "beeps", layout="other")
+
+
+def test_a_start_that_has_heard_what_is_held_out_is_refused(
+    trained: bundle.Bundle, corpus: Corpus, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE + f'\n[start]\nmodel = "{trained.folder}"\nhead = "own"\n')
+    read = recipes.read(recipe)
+    with pytest.raises(InputError, match="was trained on 6 of the clips held out"):
+        follow.held_out(read, corpus, tmp_path, 1)
+    chain.check(read, follow._setting(read, corpus, tmp_path))
 
 
 def test_bundle_classifies_from_the_recording(trained: bundle.Bundle, corpus: Corpus) -> None:

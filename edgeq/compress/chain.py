@@ -78,6 +78,11 @@ class Setting:
         """sha256 of the clips trained on."""
         return self.corpus.subset(self.clips).hash
 
+    @cached_property
+    def validation_digest(self) -> str:
+        """sha256 of the clips by which results are chosen."""
+        return self.corpus.subset(self.validation).hash
+
 
 def trainable(corpus: Corpus) -> np.ndarray:
     """Indices of the clips that may be trained on: where the corpus has a split, those of its training part."""
@@ -100,9 +105,13 @@ def stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def check(recipe: Recipe, setting: Setting) -> None:
-    """Raises InputError for what would stop the recipe only after hours: crops, what to prune, who teaches."""
+    """Raises InputError for what would stop the recipe only after hours: crops, what to prune, who teaches.
+
+    So does a start that was trained on clips held out.
+    """
     architecture = _architecture(recipe, setting)
     if recipe.start is not None:
+        transfer.check_unheard(zoo.find(recipe.start.model), setting.corpus, setting.clips)
         origin, _ = transfer.begun(recipe, zoo.find(recipe.start.model), architecture, recipe.seed)
     else:
         with torch.random.fork_rng(devices=[]):
@@ -287,7 +296,7 @@ def _key(recipe: Recipe, number: int, setting: Setting) -> str:
         "clips": setting.digest,
         "versions": [version("edgeq"), torch.__version__],
         **({"member": recipe.member} if recipe.member and number else {}),
-        **({"validation": [asdict(recipe.validation), len(setting.validation)]} if recipe.validation else {}),
+        **({"validation": [asdict(recipe.validation), setting.validation_digest]} if recipe.validation else {}),
         **({"start": [recipe.start.head, _started_from(recipe)]} if recipe.start else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]

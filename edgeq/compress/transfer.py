@@ -10,6 +10,9 @@ from torch import nn
 
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
+from edgeq.corpora import Corpus
+from edgeq.corpora.packed_corpus import PackedCorpus
+from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
@@ -39,6 +42,21 @@ def architecture(recipe: Recipe, opened: Bundle, labels: Sequence[str]) -> Archi
     if recipe.start.head == "transfer":
         return registry.with_transfer_head(asked.with_classes(found.classes), len(labels))
     return asked.with_classes(len(labels))
+
+
+def check_unheard(opened: Bundle, corpus: Corpus, clips: Sequence[int]) -> None:
+    """Raises InputError where a bundle says that it was trained on clips of a corpus that are not among these.
+
+    Of a packed corpus it cannot be told.
+    """
+    if isinstance(corpus, PackedCorpus):
+        return
+    heard = {clip.path for clip in trained_on(opened.provenance, corpus)} - {corpus.clips[i].path for i in clips}
+    if heard:
+        raise InputError(
+            f"start.model {opened.name}: was trained on {len(heard)} of the clips held out from this training, and "
+            "would know them; start from one that was not"
+        )
 
 
 def begun(recipe: Recipe, opened: Bundle, architecture: ArchitectureSpec, seed: int) -> tuple[nn.Module, FrontendSpec]:

@@ -48,8 +48,8 @@ def read(folder: Path) -> Corpus:
     clips: list[Clip] = []
     faults: list[Fault] = []
     seen: set[str] = set()
-    used: set[str] = set()
     named: set[str] = set()
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one tuple for all clips of equal labels
     for name, split in SEGMENTS.items():
         if not (home / name).is_file():
             continue
@@ -58,23 +58,24 @@ def read(folder: Path) -> Corpus:
             segment = f"{video}_{start}"
             unknown = [mid for mid in mids if mid not in names]
             stems = (segment, f"{segment}_{end}", video, f"Y{video}")
-            path = next((recordings[stem] for stem in stems if stem in recordings), None)
+            stem = next((stem for stem in stems if stem in recordings), None)
             if segment in seen:
                 faults.append(Fault(folder / segment, "duplicate", f"{where}: {segment} is listed twice; drop one"))
             elif unknown:
                 told = f"{where}: {unknown[0]} is no class of {home}; restore {_CLASSES}, or mend the line"
                 faults.append(Fault(folder / segment, "label", told))
-            elif path in used:
-                told = f"{where}: {path} is another segment's too; add the start in ms to recordings' names"
-                faults.append(Fault(folder / segment, "duplicate", told))
-            elif path is None:
+            elif stem is None:
                 told = f"{where}: no recording named {', '.join(stems)}"
                 faults.append(Fault(folder / segment, "missing", told, tolerated=True))
+            elif (path := recordings[stem]) is None:
+                told = f"{where}: {stem} is another segment's too; add the start in ms to recordings' names"
+                faults.append(Fault(folder / segment, "duplicate", told))
             else:
                 labels = tuple(dict.fromkeys(names[mid] for mid in mids))
+                labels = shared.setdefault(labels, labels)
                 source = f"youtube.com/watch?v={video}&t={start // 1000}"
                 clips.append(Clip(Path(path), labels, None, "", source, split, group=video))
-                used.add(path)
+                recordings[stem] = None  # it is given away
             seen.add(segment)
     every = (home / _CLASSES).is_file()
     labels = tuple(name for mid, name in names.items() if every or mid in named)
@@ -135,9 +136,9 @@ def _segments(path: Path) -> Iterator[tuple[str, str, int, int, tuple[str, ...]]
         yield where, video, *times, positive
 
 
-def _recordings(folder: Path) -> dict[str, str]:
+def _recordings(folder: Path) -> dict[str, str | None]:
     """Recordings below a folder by their names without ending; the first of several, in order of their paths."""
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for home, folders, files in os.walk(folder):
         folders.sort()
         for file in sorted(files):
