@@ -75,8 +75,8 @@ def page(steps: Mapping[str, Any], scale: Mapping[str, Any] | None, gpu: Mapping
         "",
         "## Disk and packing",
         "",
-        f"Measured on {sample['clips']} clips of {sample['seconds_a_clip']:g} s at {sample['sample_rate']} Hz, 16 bits, one",
-        f"channel ({steps['sounds']}): {measured}",
+        f"Measured on {sample['clips']} clips of {sample['seconds_a_clip']:g} s at {sample['sample_rate']} Hz, 16 bit,",
+        f"one channel ({steps['sounds']}): {measured}",
         "a clip, tar and JSON included. FLAC keeps the recordings' sample rate and grows with it and with the sounds;",
         "log-mel (float16) does not, but is of one front end.",
         "",
@@ -142,15 +142,16 @@ def page(steps: Mapping[str, Any], scale: Mapping[str, Any] | None, gpu: Mapping
     text += [
         "",
         "On a processor `samples a second` is of processor time, one thread. Small batches leave fixed costs (the",
-        "update of all weights, above all) on few clips: larger ones were not measured, and hours are those of the rate",
-        "of the batch in the row.",
+        "update of all weights, above all) on few clips: larger ones were not measured, and hours are those of the",
+        "rate of the batch in the row.",
+        "",
         "Where the time of a step goes, percent:",
         "",
         "| recipe | precision | compiled | batch | features | forward | backward | update |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *(_phases_row(row) for row in every if row["processes"] == row["parts"] == 1),
         "",
-        *_of_processes([row for row in steps["steps"] if row["parts"] > 1]),
+        *_of_processes([row for row in steps["steps"] if row["parts"] > 1], bool(steps["disturbances"])),
         "Every step sums all gradients over the processes: "
         + "; ".join(f"{4 * count / 1e6:.0f} MB ({name})" for name, count in _parameters(rows).items())
         + ".",
@@ -266,15 +267,16 @@ def _phases_row(row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _of_processes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _of_processes(rows: Sequence[Mapping[str, Any]], busy: bool) -> list[str]:
     if len(rows) != 2:
         return []
     one, two = sorted(rows, key=lambda row: row["processes"])
+    faster = f"{two['samples_a_second'] / one['samples_a_second']:.2f} times as many samples a second"
+    clock = "on the clock nothing can be said: the machine was busy" if busy else f"on the clock {faster}"
     return [
         f"Two processes for one (measured, {one['network']}, {one['batch']} clips in {one['parts']} parts):"
         f" {two['samples_a_cpu_second']:.0f} samples a CPU second of each,",
-        f"one process alone {one['samples_a_cpu_second']:.0f}; on the clock"
-        f" {two['samples_a_second'] / one['samples_a_second']:.2f} times as many samples a second.",
+        f"one process alone {one['samples_a_cpu_second']:.0f}; {clock}.",
     ]
 
 
@@ -288,8 +290,8 @@ def _of_evaluation(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
         for kind in ("flac", "logmel")
     )
     slow = [row["evaluation_cpu_seconds_a_clip"] for row in rows if "evaluation_cpu_seconds_a_clip" in row]
-    answer = f" An answer took {slow[0]:.2f} CPU s here (measured); of a GPU not measured." if slow else ""
-    return [f"{reading}.{answer}"]
+    answer = [f"An answer took {slow[0]:.2f} CPU s here (measured); of a GPU not measured."] if slow else []
+    return [f"{reading}.", *answer]
 
 
 def _not_measured(
