@@ -44,7 +44,7 @@ def torchrun(count: int, *arguments: object, **options: object) -> subprocess.Co
 def forked(count: int, folder: Path, *arguments: object) -> tuple[list[int | None], list[str]]:
     """Exit codes and stderr of processes that share one import of torch, and are else as torchrun would start them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "pytest", "edgeq.training.fit"])
+    context.set_forkserver_preload(["torch._dynamo", "pytest", "edgeq.training.fit"])  # optimisers import the first
     meeting = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     errors = [folder / f"stderr{rank}" for rank in range(count)]
     rest = list(map(str, arguments))
