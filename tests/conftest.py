@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from edgeq import progress
 # A shared machine stalls now and then: no deadline, and the same examples on every run.
 settings.register_profile("edgeq", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgeq")
+
+# A shell without job control starts what runs behind it with Ctrl-C ignored, and so would every command of a test be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # There quick work may last long enough to show a bar, where a test expects one line of an error.
 progress.PATIENCE = math.inf
