@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from powercap import Clock, Powercap
 
-from edgeq.bench import energy, worker
+from edgeq.bench import energy, timing
 from edgeq.bench.energy import rapl
 from edgeq.errors import InputError
 
@@ -173,13 +173,13 @@ def test_a_counter_for_root_alone_names_the_command_that_opens_it(monkeypatch: p
         with nobody():
             assert energy.meter() is None
             assert energy.closed() == str(failure.value)
-            told = worker._closed(gpu=False)  # what a result says then
+            told = timing._closed(gpu=False)  # what a result says then
             assert told is not None and told["joules"] is None and told["source"] == str(failure.value)
         subprocess.run(command.split()[1:], check=True)
         with nobody(), pytest.raises(InputError, match="stands still"):  # so it was read
             rapl.meter(folder=Path(folder))
         with nobody():
-            assert energy.closed() is None and worker._closed(gpu=False) is None
+            assert energy.closed() is None and timing._closed(gpu=False) is None
 
 
 def test_a_driver_that_goes_away_is_one_line(powercap: Powercap) -> None:
