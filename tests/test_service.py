@@ -77,11 +77,28 @@ def test_an_abstract_socket_is_told_too(clock):
         assert len(received(listening)) == 1
 
 
-def test_a_socket_that_is_gone_or_full_stops_nobody(tmp_path, clock):
-    told = service.asked({"NOTIFY_SOCKET": str(tmp_path / "none")})
-    for second in range(1, 4):
+def test_a_socket_that_is_gone_stops_nobody_and_is_told_when_it_is_back(tmp_path, clock):
+    place = str(tmp_path / "none")
+    told = service.asked({"NOTIFY_SOCKET": place})
+    told.refresh(state(1.0))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(place)
+        listening.settimeout(0)
         clock[0] += 10
-        told.refresh(state(float(second)))
+        told.refresh(state(2.0))
+        assert len(received(listening)) == 1
+
+
+def test_a_full_socket_stops_nobody(tmp_path, clock):
+    place = str(tmp_path / "full")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(place)
+        listening.settimeout(0)
+        told = service.asked({"NOTIFY_SOCKET": place})
+        for second in range(1, 3001):  # more than any queue of datagrams holds, and nobody reads
+            clock[0] += 10
+            told.refresh(state(float(second)))
+        assert 0 < len(received(listening)) < 3000
 
 
 def test_edgeq_live_tells_it(systemd, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edgeq.commands import json_option, present
+from edgeq.commands import Command, json_option, present
 
 _RULE = {
     "on": click.option(
@@ -45,6 +45,13 @@ def _split(names: str) -> tuple[str, ...]:
     return tuple(name for one in names.split(",") if (name := one.strip()))
 
 
+def _runtime_options(command: Command) -> Command:
+    """The options that say what runs the model, where recordings or a microphone are heard."""
+    names = "onnxruntime, litert, litert-reference, tflite-runtime, torch or c."
+    command = click.option("--int8", is_flag=True, help="Run the INT8 stage.")(command)
+    return click.option("--runtime", help=names)(command)
+
+
 def _rule_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Those fields as options of a command, which takes them by their names."""
 
@@ -60,8 +67,7 @@ def _rule_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a recording.")
-@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
-@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@_runtime_options
 @json_option
 def classify_command(
     model: str, files: tuple[str, ...], top: int, runtime: str | None, int8: bool, as_json: bool
@@ -88,8 +94,7 @@ def classify_command(
 @click.option("--save-hits", type=click.Path(path_type=Path), metavar="DIR", help="Keep the sound of each event.")
 @_rule_options("on", "off", "smoothing", "patience", "cooldown", "unknown", "background")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels a window.")
-@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
-@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@_runtime_options
 @click.option(
     "--web", is_flag=True, help="Show it on a page for browsers too; a recording is then played in real time."
 )
@@ -199,8 +204,7 @@ def _terminable() -> Iterator[list[int]]:
     help="How many an hour are let pass.",
 )
 @_rule_options("smoothing", "patience", "cooldown", "unknown", "background")
-@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
-@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@_runtime_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.  [default: build/<name>]")
 @json_option
 def tune_threshold_command(
@@ -229,8 +233,7 @@ def tune_threshold_command(
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--mistakes", is_flag=True, help="DIR is labelled: keep false alarms and missed recordings alone.")
 @_rule_options("on", "off", "smoothing", "patience", "cooldown", "background")
-@click.option("--runtime", help="onnxruntime, litert, litert-reference, tflite-runtime, torch or c.")
-@click.option("--int8", is_flag=True, help="Run the INT8 stage.")
+@_runtime_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of hits.  [default: build/<name>-mined]")
 @json_option
 def mine_command(
