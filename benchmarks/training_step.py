@@ -169,7 +169,7 @@ def worker(case: Case) -> dict[str, Any]:
             precision=case.precision,
             compile=case.compile,
         )
-        maps = session.maps(corpus, recipe.frontend, config.speeds, Path(case.data).parent)
+        maps = session.maps(corpus, recipe.frontend, config, Path(case.data).parent)
         mean, std = normalisation(Logmels(maps, most=8), recipe.frontend)
         spec = replace(recipe.frontend, mean=mean, std=std)
         # Sigmoid: clips here have several labels, whatever the recipe is for.
@@ -267,7 +267,7 @@ def sample(folder: Path, recipe: str) -> dict[str, Any]:
             sum((place / name).stat().st_size for name in (packed.INDEX, packed.ARRAYS))
             for place in (folder / kind, one_clip)
         )
-        source = session.maps(session.corpus_at(folder / kind), spec, (), folder).source(
+        source = session.maps(session.corpus_at(folder / kind), spec, config, folder).source(
             lambda of, opened=opened: opened.positives(of), spec, config
         )
         frames = augment.crop_frames(spec, config.crop_seconds[0])

@@ -270,7 +270,7 @@ def test_cross_validated_members_have_scores_of_their_own(corpus: Corpus, tmp_pa
     assert list(scores["members"]) == ["first", "both"]
     testing = [i for i, clip in enumerate(setting.corpus.clips) if clip.fold == 1]
     for name, member in chain.members_trained(recipe, setting).items():
-        heard = maps(setting.corpus, member.frontend, recipe.fit.speeds, tmp_path)
+        heard = maps(setting.corpus, member.frontend, recipe.fit, tmp_path)
         assert scores["members"][name] == held_out_scores(member, setting.corpus, heard, testing)
     floats = np.mean([one["probabilities_float"] for one in scores["members"].values()], axis=0)
     np.testing.assert_allclose(scores["probabilities_float"], floats, atol=2e-5)

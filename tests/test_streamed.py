@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from edgeq.compress import follow
 from edgeq.corpora import pack, packed, packed_corpus
 from edgeq.corpora.packed_corpus import PackedCorpus
 from edgeq.errors import InputError
-from edgeq.training import augment, fit, trial
+from edgeq.training import augment, fit, logmels, trial
 from edgeq.training import recipe as recipes
 from edgeq.training.ahead import AHEAD
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Logmels
 from edgeq.training.features import CorpusMaps, corpus_maps
+from edgeq.training.logmels import PackedLogmels
 from edgeq.training.source import Plan
 from edgeq.training.streamed import PackedMaps, Streamed
 
@@ -60,8 +62,9 @@ def plans(count: int, clips: int = 20) -> Iterator[Plan]:
         yield Plan(number % 2, wishes, changes)
 
 
-def streamed(corpus: PackedCorpus, readers: int = 2) -> Streamed:
-    return Streamed(corpus.packed, corpus.chosen, corpus.positives, SPEC, CONFIG, readers)
+def streamed(corpus: PackedCorpus, readers: int = 2, config: FitConfig = CONFIG) -> Streamed:
+    logmels = PackedLogmels(corpus.packed, SPEC, config)
+    return Streamed(logmels, corpus.chosen, corpus.positives, config, readers)
 
 
 @pytest.mark.parametrize("readers", [1, 3])
@@ -87,6 +90,43 @@ def test_packed_log_mel_gives_the_same_crops_within_its_precision(
         assert decibels.abs().max() < 0.01
 
 
+def test_torch_computes_the_crops_that_numpy_does_up_to_rounding(corpus: PackedCorpus, in_memory: CorpusMaps) -> None:
+    by_torch = replace(CONFIG, logmel="torch", device="cpu")
+    expected = list(in_memory.source(corpus.positives, SPEC, CONFIG).read(plans(12)))
+    for one, other in zip(streamed(corpus, config=by_torch).read(plans(12)), expected, strict=True):
+        assert one.places == other.places
+        torch.testing.assert_close(one.power, other.power, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(one.targets, other.targets, rtol=0, atol=0)
+    maps = PackedMaps(corpus, SPEC, by_torch)
+    assert np.abs(maps.logmel(3) - PackedMaps(corpus, SPEC, CONFIG).logmel(3)).max() < 1e-3
+
+
+def test_torch_computes_recordings_of_one_length_together_and_bounded(
+    corpus: PackedCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_torch = PackedLogmels(corpus.packed, SPEC, replace(CONFIG, logmel="torch", device="cpu"))
+    longest = max(len(corpus.packed.waveform(clip, SPEC.sample_rate)) for clip in range(20))
+    monkeypatch.setattr(logmels, "MOST_SAMPLES", 3 * longest)
+    versions = [(clip, clip % 3) for clip in range(20)]
+    found = list(by_torch.of(versions))
+    assert sorted(place for places, _ in found for place in places) == [*range(20)]
+    assert max(len(places) for places, _ in found) > 1
+    for places, maps in found:
+        assert maps.shape[0] == len(places) and len(places) * maps.shape[2] * SPEC.hop_length <= 4 * longest
+        for place, one in zip(places, maps, strict=True):
+            clip, speed = versions[place]
+            alone = corpus.packed.read([clip], SPEC, (1.0, *CONFIG.speeds)[speed])[0]
+            np.testing.assert_allclose(one.numpy(), alone, atol=1e-3)
+
+
+def test_log_mel_that_was_packed_is_read_whatever_would_compute_it(folder: Path, tmp_path: Path) -> None:
+    pack.pack(folder, tmp_path / "maps", SPEC, (1.0, *CONFIG.speeds), jobs=1)
+    maps = packed_corpus.open(tmp_path / "maps")
+    by_torch = replace(CONFIG, logmel="torch")
+    for one, other in zip(streamed(maps, config=by_torch).read(plans(3)), streamed(maps).read(plans(3)), strict=True):
+        torch.testing.assert_close(one.power, other.power, rtol=0, atol=0)
+
+
 def test_plans_are_taken_ahead_but_not_without_bound(corpus: PackedCorpus) -> None:
     taken = 0
 
@@ -110,7 +150,7 @@ def test_plans_are_taken_ahead_but_not_without_bound(corpus: PackedCorpus) -> No
 def test_an_order_is_of_the_chosen_clips_and_the_generator_decides_it(corpus: PackedCorpus, sampling: str) -> None:
     config = FitConfig(epochs=1, sampling=sampling)
     few = corpus.subset([3, 1, 4, 15, 9, 2, 6])
-    source = PackedMaps(few, SPEC, ()).source(few.positives, SPEC, config)
+    source = PackedMaps(few, SPEC, config).source(few.positives, SPEC, config)
     orders = [source.order(torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
     assert source.clips == 7 and source.classes == 3
@@ -148,7 +188,7 @@ def test_damage_ends_reading_by_the_name_of_the_shard(corpus: PackedCorpus, tmp_
 
 
 def test_log_mel_of_many_recordings_is_sampled_evenly(corpus: PackedCorpus) -> None:
-    maps = PackedMaps(corpus, SPEC, ())
+    maps = PackedMaps(corpus, SPEC, FitConfig(epochs=1, speeds=()))
     assert len(Logmels(maps)) == 20
     few = Logmels(maps, most=5)
     assert few.clips == [0, 4, 8, 12, 16]
@@ -180,7 +220,7 @@ def test_a_training_that_was_killed_amid_an_epoch_ends_as_one_that_was_not(
     beeping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, data = recipes.read(beeping / "recipe.toml"), packed_corpus.open(beeping / "packed")
-    maps = PackedMaps(data, recipe.frontend, recipe.fit.speeds)
+    maps = PackedMaps(data, recipe.frontend, recipe.fit)
 
     def trained(checkpoint: Path) -> dict[str, np.ndarray]:
         architecture = recipe.architecture.with_classes(2)

@@ -210,11 +210,11 @@ def _trained(recipe: Recipe, number: int, setting: Setting, checkpoint: Path | N
     if stage.fit is None:
         assert start is not None  # the first stage is always trained
         return _calibrated(recipe, start, architecture, spec, setting)
-    heard = maps(corpus, spec, stage.fit.speeds, setting.work)
+    heard = maps(corpus, spec, stage.fit, setting.work)
     teacher = None
     if stage.taught and recipe.teacher is not None:
         bundles, how = _teachers(recipe, setting), recipe.teacher.how
-        teacher = teacher_of(bundles, corpus, architecture.output, spec, stage.fit.speeds, setting.work, how)
+        teacher = teacher_of(bundles, corpus, architecture.output, spec, stage.fit, setting.work, how)
     seed = _seed(recipe, number)
     with session(what, stage.fit, recipe.threads) as on_epoch:
         of = architecture, spec, stage.fit, seed, checkpoint, on_epoch, start, teacher
@@ -242,7 +242,7 @@ def _calibrated(
     recipe: Recipe, network: nn.Module, architecture: NetworkSpec, spec: FrontendSpec, setting: Setting
 ) -> Trained:
     """A network that is not trained further, with its ranges on the clips that are trained on."""
-    heard = maps(setting.corpus, spec, recipe.fit.speeds, setting.work).select(setting.clips)
+    heard = maps(setting.corpus, spec, recipe.fit, setting.work).select(setting.clips)
     return Trained(network, architecture, spec, calibrate(network, architecture, Logmels(heard), spec))
 
 

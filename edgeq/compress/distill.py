@@ -65,8 +65,8 @@ def run(
     config = FitConfig(epochs, learning_rate=rate, crop_seconds=(spec.window_seconds,))
     corpus, left_out = sound(corpus, spec, config.speeds)
     work, clips = destination.parent / "training", range(len(corpus.clips))
-    teaching = teacher_of(found, corpus, architecture.output, spec, config.speeds, work, how)
-    heard = maps(corpus, spec, config.speeds, work)
+    teaching = teacher_of(found, corpus, architecture.output, spec, config, work, how)
+    heard = maps(corpus, spec, config, work)
     checkpoint = work / f"{destination.name}.checkpoint"
     with session(destination.name, config, threads) as on_epoch:
         trained = train_on(
@@ -83,20 +83,20 @@ def teacher_of(
     corpus: Corpus,
     output: str,
     spec: FrontendSpec,
-    speeds: Sequence[float],
+    config: FitConfig,
     work: Path,
     how: Distillation,
 ) -> Teacher:
     """Bundles as the teacher of a student with this output behind this front end, on all clips of a corpus.
 
-    speeds: of the student's FitConfig. work: where log-mel maps are cached, of which a teacher with another log-mel
+    config: how the student is fitted. work: where log-mel maps are cached, of which a teacher with another log-mel
     needs its own. Raises InputError as `training.teacher.check`, and `runtime.torch.network`.
     """
     found = members(bundles, corpus.labels, output, spec)
     elsewhere = [member for member in found if logmel_spec(member.frontend) != logmel_spec(spec)]
     heard: dict[Member, CorpusMaps] = {}
     for member in elsewhere:
-        its = maps(corpus, member.frontend, speeds, work)
+        its = maps(corpus, member.frontend, config, work)
         if not isinstance(its, CorpusMaps):
             raise InputError(
                 f"teacher {member.name}: hears another log-mel than the student, and {corpus.name} is packed; give the "

@@ -69,7 +69,7 @@ def train(
     chain.check(recipe, setting)
     checkpoint = work / f"{recipe.name}.checkpoint"
     trained = chain.trained(recipe, setting, checkpoint, recipe.name)
-    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work).select(setting.clips)
+    heard = maps(setting.corpus, trained.frontend, recipe.fit, work).select(setting.clips)
     learnt = setting.corpus.subset(setting.clips)
     provenance = {
         "recipe_sha256": recipe.sha256,
@@ -123,7 +123,7 @@ def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: 
     chain.check(recipe, setting)
     trained = chain.trained(recipe, setting, checkpoint, f"{recipe.name} without fold {fold}")
     testing = setting.corpus.part(fold=fold).tolist()
-    heard = maps(setting.corpus, trained.frontend, recipe.fit.speeds, work)
+    heard = maps(setting.corpus, trained.frontend, recipe.fit, work)
     members = chain.members_trained(recipe, setting)
 
     def scores() -> dict[str, Any]:

@@ -179,7 +179,7 @@ def _fine_tuned(
     made: _Made, corpus: Corpus, config: FitConfig, seed: int, threads: int, left_out: Sequence[Fault]
 ) -> Bundle:
     work, source = made.destination.parent / "training", made.source
-    heard, clips = maps(corpus, source.frontend, config.speeds, work), range(len(corpus.clips))
+    heard, clips = maps(corpus, source.frontend, config, work), range(len(corpus.clips))
     checkpoint = work / f"{made.destination.name}.checkpoint"
     of = corpus, heard, clips, made.architecture, source.frontend, config, seed, checkpoint
     with session(made.name, config, threads) as on_epoch:

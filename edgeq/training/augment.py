@@ -115,7 +115,11 @@ def crop_banks(maps: CorpusMaps, spec: FrontendSpec, lengths: Sequence[int], dep
     powers = mel_powers(maps, spec, max(lengths))
     return [
         CropBank(
-            powers, tuple(tuple(audible_starts(one, length, depth_db) for one in clips) for clips in powers), length
+            powers,
+            tuple(
+                tuple(audible_starts(one.amax(dim=0).numpy(), length, depth_db) for one in clips) for clips in powers
+            ),
+            length,
         )
         for length in lengths
     ]
@@ -308,7 +312,7 @@ def _outside(stripe: Stripe, size: int) -> Tensor:
 
 
 def mel_power(logmel: Tensor, spec: FrontendSpec) -> Tensor:
-    """Mel power of a log-mel map, (rows, frames): what `to_log` takes."""
+    """Mel power of log-mel maps, (..., rows, frames): what `to_log` takes."""
     linear = 10 ** (logmel.double() / 10) if spec.log == "db" else logmel.double().exp()
     if spec.floor_rule == "add":
         linear = (linear - spec.floor).clamp_min(0)
@@ -319,17 +323,22 @@ def mel_power(logmel: Tensor, spec: FrontendSpec) -> Tensor:
 
 
 def lengthened(power: Tensor, length: int, pad: str) -> Tensor:
-    """Mel power of at least `length` frames, continued with silence or itself as `FrontendSpec.pad` says."""
-    frames = power.shape[1]
+    """Mel power of at least `length` frames, continued with silence or itself as `FrontendSpec.pad` says.
+
+    power: (..., rows, frames).
+    """
+    frames = power.shape[-1]
     if frames >= length:
         return power
     if pad == "repeat":
-        return power.repeat(1, math.ceil(length / frames))[:, :length].contiguous()
+        return torch.cat([power] * math.ceil(length / frames), dim=-1)[..., :length].contiguous()
     return torch.nn.functional.pad(power, (0, length - frames))
 
 
-def audible_starts(power: Tensor, length: int, depth_db: float) -> Tensor:
-    """The frames at which a crop of `length` frames may begin, see `crop_banks`; power: (rows, frames)."""
-    loudest = power.amax(dim=0).numpy()
+def audible_starts(loudest: np.ndarray, length: int, depth_db: float) -> Tensor:
+    """The frames at which a crop of `length` frames may begin, see `crop_banks`.
+
+    loudest: mel power of the loudest row, (frames,).
+    """
     crops = np.lib.stride_tricks.sliding_window_view(loudest, length).max(axis=1)
     return torch.from_numpy(np.flatnonzero(crops >= loudest.max() * 10 ** (-depth_db / 10)))

@@ -13,6 +13,7 @@ OPTIMISERS = ("adamw", "adam", "amsgrad")
 SCHEDULES = ("cosine", "constant")
 SAMPLINGS = ("shuffled", "balanced")
 DEVICES = ("auto", "cpu", "cuda")
+LOGMELS = ("auto", "numpy", "torch")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class FitConfig:
     speed_probability; gain_db; filter_db; mix_probability; mixup_alpha (0: none); stripe_mels and stripe_frames,
     stripe_count of each: see training.augment.
     precision: "float32", or by autocast "bf16" (twice as fast on processors that have AVX512-BF16 or AMX, float32 on
-    others) or "float16" (GPUs only). device: "cpu", "cuda", or "auto": a GPU where there is one. compile: by
-    torch.compile, for long trainings. checkpoint_minutes: how often the state is kept between the ends of epochs.
+    others) or "float16" (GPUs only). device: "cpu", "cuda", or "auto": a GPU where there is one. logmel: what computes
+    the log-mel of packed recordings: "numpy" in the threads that read them, "torch" on the device that trains, or
+    "auto": torch on a GPU. compile: by torch.compile, for long trainings. checkpoint_minutes: how often the state is
+    kept between the ends of epochs.
     Raises InputError where a field is out of range, naming it.
     """
 
@@ -61,6 +64,7 @@ class FitConfig:
     mixup_alpha: float = 0.0
     stripe_count: int = 1
     device: str = "auto"
+    logmel: str = "auto"
     compile: bool = False
     checkpoint_minutes: float = 10.0
 
@@ -91,6 +95,7 @@ class FitConfig:
             ("schedule", SCHEDULES),
             ("sampling", SAMPLINGS),
             ("device", DEVICES),
+            ("logmel", LOGMELS),
         ):
             self._require(name, getattr(self, name) in known, f"one of {', '.join(known)}")
         if self.optimiser != "adamw":

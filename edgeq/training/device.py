@@ -11,12 +11,15 @@ from edgeq.training.config import FitConfig
 def chosen(config: FitConfig) -> torch.device:
     """The device that a config asks for; "auto" is a GPU where there is one.
 
-    On a GPU it is the one that torch's current device says. Raises InputError where there is no GPU and it has to be.
+    Of several GPUs it is this thread's current one, by its number: so it is the same in any thread. Raises InputError
+    where there is no GPU and it has to be.
     """
     there = torch.cuda.is_available()
     if config.device == "cuda" and not there:
         raise InputError('fit: device = "cuda": torch finds no GPU here; expected one, or device = "auto"')
-    return torch.device("cuda" if there and config.device != "cpu" else "cpu")
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if there and config.device != "cpu" else torch.device("cpu")
+    )
 
 
 def autocast(config: FitConfig, device: torch.device) -> torch.autocast:

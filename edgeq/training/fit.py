@@ -342,8 +342,8 @@ class _Run:
         for name, tensor in self.network.state_dict().items():
             start.update(f"{name} {list(tensor.shape)} ".encode() + tensor.contiguous().numpy().tobytes())
         taught = teacher and [asdict(teacher.how), *([m.sha256, m.frontend.to_json()] for m in teacher.members)]
-        # Neither changes what is learnt, but for rounding.
-        config = replace(self.config, device="auto", checkpoint_minutes=1.0)
+        # None of these changes what is learnt, but for rounding.
+        config = replace(self.config, device="auto", checkpoint_minutes=1.0, logmel="auto")
         what = [asdict(config), self.spec.to_json(), self.seed, start.hexdigest(), self.source.fingerprint]
         return hashlib.sha256(json.dumps([*what, self.output, taught]).encode()).hexdigest()
 

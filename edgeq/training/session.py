@@ -77,17 +77,17 @@ def sound(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> tuple[
     return soundness.sound(corpus, faults), faults
 
 
-def maps(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float], work: Path) -> Recordings:
-    """Log-mel of a corpus: read from its shards where it is packed, else `features.corpus_maps`.
+def maps(corpus: Corpus, spec: FrontendSpec, config: FitConfig, work: Path) -> Recordings:
+    """Log-mel of a corpus for a fit, at its speeds: from its shards where it is packed, else `features.corpus_maps`.
 
     These are cached in the folder `features` of `work`; where it takes long, with a bar on stderr. Of several processes
     the first one computes them, the others find them in the cache. Raises InputError as `streamed.PackedMaps` and
     `features.corpus_maps`.
     """
     if isinstance(corpus, PackedCorpus):
-        return PackedMaps(corpus, spec, speeds)
+        return PackedMaps(corpus, spec, config)
     with processes.current().main_first(), _bar(f"{corpus.name}: log-mel", len(corpus.clips)) as advance:
-        return corpus_maps(corpus, spec, speeds, work / "features", advance)
+        return corpus_maps(corpus, spec, config.speeds, work / "features", advance)
 
 
 def note(text: str) -> None:
