@@ -167,7 +167,7 @@ def test_a_lost_shard_alone_is_made_again(corpus: Path, tmp_path: Path, whole: d
     output = tmp_path / "out"
     shutil.copytree(corpus.parent / "whole", output)
     (output / "shard-000002.tar").write_bytes(whole["shard-000002.tar"][:-1])
-    with pytest.raises(InputError, match=r"shard-000002.tar: damaged: \d+ bytes.*remove it and run the same edgeq"):
+    with pytest.raises(InputError, match=r"shard-000002.tar: damaged: \d+ bytes.*remove that shard and run the same"):
         packed.open(output)
     result = pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
     assert result["kept"] == result["shards"] - 1

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import corpus_copies as copies
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,7 +100,7 @@ def test_folds_splits_licences_and_several_labels_are_kept(tmp_path: Path, monke
     places = [opened.keys.index(str(number)) for number in range(3)]
     np.testing.assert_array_equal(opened.positives(places), several.positives())
     assert [int(opened.fold[place]) for place in places] == [2, 1, -1]
-    assert [opened.licences[opened.licence[place]] for place in places] == ["CC0", "CC-BY", "CC0"]
+    assert [opened.licences[opened.clip_licence[place]] for place in places] == ["CC0", "CC-BY", "CC0"]
     corpus = packed_corpus.open(tmp_path / "out")
     assert [clip.path.name for clip in corpus.without_licences(["CC0", "GPL"]).clips] == ["1"]
     assert len(corpus.without_licences([]).clips) == 3
@@ -121,29 +122,64 @@ def test_every_reader_in_any_number_reads_the_same(logmels: packed.Packed) -> No
         np.testing.assert_array_equal(one, another)
 
 
-def test_a_damaged_shard_is_named_when_it_is_read(logmels: packed.Packed, tmp_path: Path) -> None:
+def test_damaged_data_of_a_clip_are_refused_whenever_it_is_read(logmels: packed.Packed, tmp_path: Path) -> None:
     folder = tmp_path / "maps"
     shutil.copytree(logmels.folder, folder)
+    clip, speed = int(logmels.shard_starts[1]) + 1, 1
     shard = folder / logmels.shards[1].file
-    content = bytearray(shard.read_bytes())
-    content[700] ^= 1
-    shard.write_bytes(content)
     opened = packed.open(folder)
-    opened.read([0])
-    with pytest.raises(InputError, match=f"{shard.name}: damaged: its sha256.*remove it and run the same edgeq data"):
-        opened.read([int(opened.shard_starts[1])])
-    with pytest.raises(InputError, match=shard.name):
+    sound = opened.read([clip - 1, clip, clip + 1], speed=0.8)
+    content = bytearray(shard.read_bytes())
+    content[logmels.offsets[clip, speed] + logmels.sizes[clip, speed] - 1] ^= 1
+    shard.write_bytes(content)
+    message = (
+        f"{shard.name}: damaged: the CRC-32 of its clip {logmels.key(clip)} is not the one in index.npz; remove that "
+        "shard and run the same edgeq data pack again, which makes it alone anew"
+    )
+    for reader in (opened, packed.open(folder), opened):  # it need not be the first of the shard that is read
+        np.testing.assert_array_equal(reader.read([clip - 1], speed=0.8)[0], sound[0])
+        reader.read([clip, clip + 1])  # as recorded it is sound
+        with pytest.raises(InputError, match=message):
+            reader.read([clip], speed=0.8)
+    with pytest.raises(InputError, match=f"{shard.name}: damaged: its sha256 is not the one in index.json; remove"):
         opened.check()
-    shard.unlink()
-    with pytest.raises(InputError, match=f"{shard.name}: missing; remove it and run"):
+
+
+def test_a_shard_that_ends_early_or_is_gone_is_named(logmels: packed.Packed, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    shutil.copytree(logmels.folder, folder)
+    shard, first = folder / logmels.shards[1].file, int(logmels.shard_starts[1])
+    opened = packed.open(folder)
+    shard.write_bytes(shard.read_bytes()[: logmels.offsets[first + 1, 0] + 1])
+    opened.read([first])
+    with pytest.raises(InputError, match=f"{shard.name}: damaged: the CRC-32 of its clip {opened.key(first + 1)} is"):
+        opened.read([first + 1])
+    with pytest.raises(InputError, match=rf"{shard.name}: damaged: \d+ bytes, expected \d+; remove that shard"):
         packed.open(folder)
+    shard.unlink()
+    with pytest.raises(InputError, match=f"{shard.name}: cannot be read"):
+        opened.read([first])
+    with pytest.raises(InputError, match=f"{shard.name}: missing; run the same edgeq data pack again"):
+        packed.open(folder)
+
+
+def test_a_packed_corpus_has_the_licence_and_citation_of_its_corpus(tmp_path: Path) -> None:
+    folder = copies.tau2022(tmp_path / "tau")
+    pack.pack(folder, tmp_path / "packed", SPEC, jobs=1)
+    read, corpus = corpora.open(folder), packed_corpus.open(tmp_path / "packed")
+    for one in (corpus, corpus.packed, corpus.subset([3, 1])):
+        assert (one.licence, one.citation) == (read.licence, read.citation) and "Heittola" in one.citation
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("index.json", b"{", "not the index of a packed corpus"),
-        ("index.json", b'{"format": 7}', "format 7, expected 1; pack again"),
+        (
+            "index.json",
+            b'{"format": 7}',
+            "format 7, expected 2: it was packed by another version of edgeq; remove .*maps and run",
+        ),
         ("index.npz", b"PK", "its sha256 is not the one in index.json"),
     ],
 )

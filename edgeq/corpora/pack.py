@@ -242,7 +242,10 @@ def _noted(output: Path, part: _Part) -> _Done | None:
             fingerprint=table["fingerprint"],
             size=table["size"],
             sha256=table["sha256"],
-            entries=tuple(Entry(number, tuple(at), tuple(size), secs) for number, at, size, secs in table["entries"]),
+            entries=tuple(
+                Entry(number, tuple(at), tuple(size), tuple(crc), secs)
+                for number, at, size, crc, secs in table["entries"]
+            ),
             damaged=tuple(Damaged(*one) for one in table["damaged"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -438,12 +441,13 @@ def _arrays(
     return {
         "offsets": np.array([entry.offsets for entry in entries], np.int64).reshape(-1, speeds),
         "sizes": np.array([entry.sizes for entry in entries], np.int64).reshape(-1, speeds),
+        "checksums": np.array([entry.checksums for entry in entries], np.uint32).reshape(-1, speeds),
         "seconds": np.array([entry.seconds for entry in entries], np.float32),
         "positive_counts": np.array([len(clip.labels) for clip in clips], np.int32),
         "positive_labels": np.array([label[name] for clip in clips for name in clip.labels], np.int32),
         "fold": np.array([-1 if clip.fold is None else clip.fold for clip in clips], np.int32),
         "split": np.array([-1 if clip.split is None else SPLITS.index(clip.split) for clip in clips], np.int8),
-        "licence": np.array([licence[clip.licence] for clip in clips], np.int32),
+        "clip_licence": np.array([licence[clip.licence] for clip in clips], np.int32),
         "key_ends": np.array([len(key) for key in keys], np.int64),
         "key_bytes": np.frombuffer(b"".join(keys), np.uint8),
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,7 @@ from edgeq.corpora import orders
 from edgeq.corpora.corpus import SPLITS, Clip
 from edgeq.errors import InputError, naming
 
-INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 1
-_BLOCK = 1 << 20
+INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 2
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Packed:
     frontend: what its log-mel was computed with (a `maps.logmel_spec`); None where it holds recordings. speeds: at
     which it has log-mel, the first is 1. step: what one code stands for where codes are int16. positive_counts,
     positive_labels: how many classes each clip holds, and these end to end, indices into `labels`. fold: of each clip,
-    -1 for none. split: index into corpus.SPLITS, -1 for none. licence: index into `licences`. shard_starts: the first
-    clip of each shard. offsets, sizes: bytes of each clip at each speed, (clips, speeds). seconds: of each recording.
-    hash: sha256 of the index, which holds those of the shards.
+    -1 for none. split: index into corpus.SPLITS, -1 for none. clip_licence: index into `licences`. shard_starts: the
+    first clip of each shard. offsets, sizes, checksums: of each clip's data at each speed, (clips, speeds): first byte,
+    how many, their CRC-32. seconds: of each recording. licence, citation: of the corpus as a whole, empty where
+    unknown. hash: sha256 of the index, which holds those of the shards.
     """
 
     folder: Path
@@ -60,12 +61,15 @@ class Packed:
     shard_starts: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
+    checksums: np.ndarray
     seconds: np.ndarray
     positive_counts: np.ndarray
     positive_labels: np.ndarray
     fold: np.ndarray
     split: np.ndarray
-    licence: np.ndarray
+    clip_licence: np.ndarray
+    licence: str
+    citation: str
     hash: str
 
     def __len__(self) -> int:
@@ -116,7 +120,7 @@ class Packed:
             path=self.folder / self.key(clip),
             labels=tuple(self.labels[label] for label in labels),
             fold=None if self.fold[clip] < 0 else int(self.fold[clip]),
-            licence=self.licences[self.licence[clip]],
+            licence=self.licences[self.clip_licence[clip]],
             split=None if self.split[clip] < 0 else SPLITS[self.split[clip]],
         )
 
@@ -158,7 +162,7 @@ class Packed:
 
         spec: by default the one it was packed with. Returns one float32 (spec.logmel_rows, frames) a clip. From any
         number of threads or processes. Raises InputError as `check_frontend`, where no clip has that index, where
-        recordings were packed and there is no spec, or naming a shard that is damaged.
+        recordings were packed and there is no spec, or naming the clip's shard where its bytes are damaged.
         """
         spec = spec or self.frontend
         if spec is None:
@@ -169,7 +173,7 @@ class Packed:
     def waveform(self, clip: int, sample_rate: int) -> np.ndarray:
         """A packed recording, as `decode.read` gives it: float32 (samples,) at sample_rate.
 
-        Raises InputError where log-mel was packed, no clip has that index, or its shard is damaged.
+        Raises InputError where log-mel was packed, no clip has that index, or its bytes in the shard are damaged.
         """
         import soundfile
         import soxr
@@ -183,18 +187,18 @@ class Packed:
         return stream.resample_chunk(samples, last=True)
 
     def check(self) -> None:
-        """Compare every shard with its checksum. Raises InputError naming the first that is damaged."""
-        for number in range(len(self.shards)):
-            self._files.verify(number)
+        """Compare every shard with its sha256. Raises InputError naming the first that is damaged."""
+        for shard in self.shards:
+            path = self.folder / shard.file
+            with _reading(path), path.open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256")
+            if digest.hexdigest() != shard.sha256:
+                raise _damaged(path, f"damaged: its sha256 is not the one in {INDEX}")
 
     @cached_property
     def _key_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:  # few ask for names: not kept from the start
             return arrays["key_ends"], arrays["key_bytes"]
-
-    @cached_property
-    def _files(self) -> _Files:
-        return _Files(self.folder, self.shards)
 
     def _positives(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many classes these clips hold, and these classes end to end."""
@@ -219,45 +223,14 @@ class Packed:
     def _bytes(self, clip: int, speed: int) -> bytes:
         if not 0 <= clip < len(self):
             raise InputError(f"{self.folder}: no clip {clip}, expected 0 to {len(self) - 1}")
-        shard = int(np.searchsorted(self.shard_starts, clip, side="right")) - 1
-        return self._files.read(shard, int(self.offsets[clip, speed]), int(self.sizes[clip, speed]))
-
-
-class _Files:
-    """The files of the shards: each is compared with its checksum once in a process, before anything is read of it."""
-
-    def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
-        self.folder, self.shards = folder, shards
-        self.verified = np.zeros(len(shards), bool)
-        self.lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[_Files], tuple[Path, tuple[Shard, ...]]]:
-        return _Files, (self.folder, self.shards)  # another process verifies for itself
-
-    def read(self, number: int, start: int, size: int) -> bytes:
-        self.verify(number)
-        with (self.folder / self.shards[number].file).open("rb", buffering=0) as handle:
-            handle.seek(start)
-            return handle.read(size)
-
-    def verify(self, number: int) -> None:
-        if self.verified[number]:
-            return
-        with self.lock:
-            if not self.verified[number]:
-                self._compare(self.shards[number])
-                self.verified[number] = True
-
-    def _compare(self, shard: Shard) -> None:
-        path, digest = self.folder / shard.file, hashlib.sha256()
-        try:
-            with path.open("rb", buffering=0) as handle:
-                while block := handle.read(_BLOCK):
-                    digest.update(block)
-        except OSError as error:
-            raise _damaged(path, f"cannot be read ({error.strerror})") from error
-        if digest.hexdigest() != shard.sha256:
-            raise _damaged(path, f"damaged: its sha256 is not the one in {INDEX}")
+        shard = self.shards[int(np.searchsorted(self.shard_starts, clip, side="right")) - 1]
+        path = self.folder / shard.file
+        with _reading(path), path.open("rb", buffering=0) as handle:
+            handle.seek(int(self.offsets[clip, speed]))
+            data = handle.read(int(self.sizes[clip, speed]))
+        if zlib.crc32(data) != self.checksums[clip, speed]:
+            raise _damaged(path, f"damaged: the CRC-32 of its clip {self.key(clip)} is not the one in {ARRAYS}")
+        return data
 
 
 def is_packed(folder: Path | str) -> bool:
@@ -271,7 +244,7 @@ UNFINISHED = ".packing"
 
 
 def open(folder: Path | str) -> Packed:
-    """Open a packed corpus; shards are compared with their checksums when they are first read.
+    """Open a packed corpus; what is read of a clip is compared with its checksum each time.
 
     Raises InputError where the folder holds none, it is unfinished, a shard is missing or of another size, or the index
     is damaged.
@@ -287,9 +260,10 @@ def open(folder: Path | str) -> Packed:
             raise InputError(f"damaged ({type(error).__name__}: {error}); restore it or pack again") from error
     for shard in packed.shards:
         path = folder / shard.file
-        size = path.stat().st_size if path.is_file() else None
-        if size != shard.size:
-            raise _damaged(path, "missing" if size is None else f"damaged: {size} bytes, expected {shard.size}")
+        if not path.is_file():
+            raise InputError(f"{path}: missing; run the same edgeq data pack again, which makes it alone anew")
+        if (size := path.stat().st_size) != shard.size:
+            raise _damaged(path, f"damaged: {size} bytes, expected {shard.size}")
     return packed
 
 
@@ -305,7 +279,10 @@ def read_index(folder: Path) -> tuple[dict[str, Any], str]:
     try:
         table = json.loads(content)
         if table["format"] != FORMAT:
-            raise InputError(f"{path}: format {table['format']!r}, expected {FORMAT}; pack again with this edgeq")
+            raise InputError(
+                f"{path}: format {table['format']!r}, expected {FORMAT}: it was packed by another version of edgeq; "
+                f"remove {folder} and run edgeq data pack again"
+            )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -339,6 +316,8 @@ def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
         speeds=(1.0,) if logmel is None else tuple(logmel["speeds"]),
         step=None if logmel is None else logmel["step"],
         licences=tuple(table["licences"]),
+        licence=table["licence"],
+        citation=table["citation"],
         shards=shards,
         shard_starts=starts,
         hash=sha256,
@@ -346,5 +325,14 @@ def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
     )
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+
+
 def _damaged(path: Path, found: str) -> InputError:
-    return InputError(f"{path}: {found}; remove it and run the same edgeq data pack again, which makes it alone anew")
+    mend = "remove that shard and run the same edgeq data pack again, which makes it alone anew"
+    return InputError(f"{path}: {found}; {mend}")

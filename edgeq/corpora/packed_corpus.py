@@ -74,7 +74,7 @@ class PackedCorpus(Corpus):
 
     def without_licences(self, licences: Collection[str]) -> PackedCorpus:
         out = [number for number, licence in enumerate(self.packed.licences) if licence in licences]
-        return self.subset(np.flatnonzero(~np.isin(self.packed.licence[self.chosen], out)))
+        return self.subset(np.flatnonzero(~np.isin(self.packed.clip_licence[self.chosen], out)))
 
     @property
     def _clips(self) -> _Clips:
@@ -102,4 +102,6 @@ class _Clips(Sequence[Clip]):
 
 def _corpus(opened: Packed, chosen: np.ndarray) -> PackedCorpus:
     clips = cast("tuple[Clip, ...]", _Clips(opened, chosen))
-    return PackedCorpus(opened.name, clips, opened.labels, opened.multi_label)
+    return PackedCorpus(
+        opened.name, clips, opened.labels, opened.multi_label, licence=opened.licence, citation=opened.citation
+    )

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,7 @@ class Content:
 
 
 class Entry(NamedTuple):
-    """Where a clip lies in its shard: for each speed the first byte of its data and how many there are.
+    """Where a clip lies in its shard: for each speed the first byte of its data, how many there are, and their CRC-32.
 
     number: of the clip, among those that the shard was to hold. seconds: of the recording.
     """
@@ -70,6 +71,7 @@ class Entry(NamedTuple):
     number: int
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
+    checksums: tuple[int, ...]
     seconds: float
 
 
@@ -116,7 +118,8 @@ def write(path: Path, clips: Sequence[tuple[str, Clip]], content: Content) -> Wr
             skipped = [header for _, _, header in files]
             offsets = tuple(place + header for place, header in zip(places, skipped, strict=True))
             sizes = tuple(len(data) - header for _, data, header in files)
-            entries.append(Entry(number, offsets, sizes, seconds))
+            checksums = tuple(zlib.crc32(memoryview(data)[header:]) for _, data, header in files)
+            entries.append(Entry(number, offsets, sizes, checksums, seconds))
         tar.end()
     return Written(tar.size, tar.digest.hexdigest(), tuple(entries), tuple(damaged))
 
