@@ -106,7 +106,7 @@ def test_torch_computes_recordings_of_one_length_together_and_bounded(
 ) -> None:
     by_torch = PackedLogmels(corpus.packed, SPEC, replace(CONFIG, logmel="torch", device="cpu"))
     longest = max(len(corpus.packed.waveform(clip, SPEC.sample_rate)) for clip in range(20))
-    monkeypatch.setattr(logmels, "MOST_SAMPLES", 3 * longest)
+    monkeypatch.setattr(logmels, "MOST_VALUES", 3 * longest)
     versions = [(clip, clip % 3) for clip in range(20)]
     found = list(by_torch.of(versions))
     assert sorted(place for places, _ in found for place in places) == [*range(20)]

@@ -1,11 +1,12 @@
 """Log-mel of packed clips for training: read, computed by the threads that read, or where the network is trained.
 
-Of packed recordings a thread takes some 9 ms of a processor for 10 s at 32 kHz, two thirds of it log-mel: one GPU that
-trains a small network would want all the processors of its machine. There threads only decode.
+What a processor spends on a packed recording is mostly log-mel, not decoding (benchmarks/audioset.md): where a GPU
+trains, it computes log-mel too, and threads only decode.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,8 +20,8 @@ from edgeq.corpora.packed import Packed
 from edgeq.training import device as devices
 from edgeq.training.config import FitConfig
 
-MOST_SAMPLES = 1 << 22
-"""Samples of which torch computes log-mel at once: their spectra take some 100 MB of the device's memory."""
+MOST_VALUES = 1 << 22
+"""Samples that a device gets at once: their spectra take some 100 MB of its memory."""
 
 Version = tuple[int, int]
 """A clip, by its index in the packed corpus, and which of the speeds (1, *config.speeds) it is played at."""
@@ -43,28 +44,33 @@ class PackedLogmels:
     def of(self, versions: Sequence[Version]) -> Iterator[tuple[list[int], Tensor]]:
         """Log-mel of these, some at a time: their places among `versions`, and their maps, all of one length.
 
-        Maps are float32 (clips, spec.logmel_rows, frames), on the device that trains where torch computes them.
-        Raises InputError as `Packed.read` and `Packed.waveform`.
+        Maps are float32 (clips, spec.logmel_rows, frames), on the device that trains. Raises InputError as
+        `Packed.read` and `Packed.waveform`.
         """
-        if self.module is None:
-            for place, (clip, speed) in enumerate(versions):
-                yield [place], torch.from_numpy(self.packed.read([clip], self.spec, self.speeds[speed])[0])[None]
+        if self.module is None and self.device.type == "cpu":
+            for place, version in enumerate(versions):  # one at a time stays in the processor's caches
+                yield [place], torch.from_numpy(self._logmel(*version))[None]
             return
-        waveforms = [self._waveform(*version) for version in versions]
-        for places in _together([len(waveform) for waveform in waveforms]):
-            with torch.no_grad():  # of this thread, whatever others do
-                maps = self.module(_on(self.device, np.stack([waveforms[place] for place in places])))
+        arrays = [self._logmel(*version) if self.module is None else self._waveform(*version) for version in versions]
+        for places in _together(arrays):
+            maps = _on(self.device, np.stack([arrays[place] for place in places]))
+            if self.module is not None:
+                with torch.no_grad():  # of this thread, whatever others do
+                    maps = self.module(maps)
             yield places, maps
+
+    def _logmel(self, clip: int, speed: int) -> np.ndarray:
+        return self.packed.read([clip], self.spec, self.speeds[speed])[0]
 
     def _waveform(self, clip: int, speed: int) -> np.ndarray:
         return at_speed(self.packed.waveform(clip, self.spec.sample_rate), self.speeds[speed], self.spec)
 
 
-def _together(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of equal lengths, of at most MOST_SAMPLES together."""
-    for length in dict.fromkeys(lengths):
-        same = [place for place, one in enumerate(lengths) if one == length]
-        most = max(1, MOST_SAMPLES // length)
+def _together(arrays: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Places of arrays of one shape, of at most MOST_VALUES together."""
+    for shape in dict.fromkeys(array.shape for array in arrays):
+        same = [place for place, array in enumerate(arrays) if array.shape == shape]
+        most = max(1, MOST_VALUES // math.prod(shape))
         yield from (same[start : start + most] for start in range(0, len(same), most))
 
 
