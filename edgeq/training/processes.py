@@ -68,6 +68,27 @@ class Processes:
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
+    def gather_rows(self, make: Callable[[], Tensor]) -> Tensor:
+        """The rows that all processes make, each its own, end to end: those of the first one come first.
+
+        make: float32 (n, columns) on the processor, n from 0 and of each process its own. All of them make theirs at
+        once and get them all. Raises InputError in every process where making does in one, and as `sum_up`.
+        """
+        if self.count == 1:
+            return make()
+        rows, wrong = torch.zeros(0, 1), ""
+        try:
+            rows = make()
+        except InputError as error:
+            wrong = str(error)
+        message = torch.tensor(list(wrong.encode()), dtype=torch.uint8)[:, None]
+        told = self._gathered(torch.tensor([[len(message), len(rows)]]), [1] * self.count)
+        lengths, counts = torch.cat(told).T.tolist()
+        if any(lengths):
+            first = next(one for one in self._gathered(message, lengths) if len(one))
+            raise InputError(bytes(first.flatten().tolist()).decode())
+        return torch.cat(self._gathered(rows, counts))
+
     def check_same(self, what: str, digest: str, described: str) -> None:
         """Raises InputError, in every process, where they do not all have the same digest of something."""
         if self.count == 1:
@@ -104,6 +125,16 @@ class Processes:
         yield
         if self.main:
             _store().set(key, "")
+
+    def _gathered(self, rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """The rows of every process, of which each has so many; columns are the same in all."""
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        own = rows.new_zeros(max(counts), rows.shape[1], device=device)
+        own[: len(rows)] = rows
+        found = [torch.empty_like(own) for _ in counts]
+        with _told(self):
+            distributed.all_gather(found, own)
+            return [one[:count].cpu() for one, count in zip(found, counts, strict=True)]
 
     def _exchange(self, text: str) -> list[str]:
         key = _key()
