@@ -60,6 +60,7 @@ def process(rank: int, count: int, port: int, errors: Path, arguments: list[str]
         "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
         "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0", "CUDA_VISIBLE_DEVICES": "",
+        "TORCHELASTIC_ERROR_FILE": str(errors.parent / f"rank{rank}" / "error.json"),
     }  # fmt: skip
     sys.argv = [__file__, *arguments]
     with errors.open("w") as sys.stderr:

@@ -1,18 +1,47 @@
 """Processes that train together, one a GPU or a core, on one machine or many: `torchrun -m edgeq train` starts them.
 
 Gloo joins them on processors, NCCL on GPUs. Each holds the whole network; only the first one writes and shows.
+
+On one machine, N being a number that divides the recipe's parts:
+
+    torchrun --standalone --nproc-per-node N -m edgeq train RECIPE --data DIR -o OUT
+
+On several, this on each of them, at about the same time; FIRST is the name or address of one of them, by which all of
+them reach it:
+
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+    torchrun --nnodes 2 --nproc-per-node N --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint FIRST:29400 \\
+      --rdzv-id NAME -m edgeq train RECIPE --data DIR -o OUT
+
+The folder of OUT is one that they share. DIR may be a copy on each; recipe, recordings and the versions of edgeq and
+torch are compared before the first step. Without --max-restarts a process that dies ends the job everywhere. With it
+torchrun starts all of them again, from the last checkpoint, where as many machines are there as --nnodes says: it waits
+ten minutes for one that is gone (--rdzv-conf join_timeout=SECONDS), on which the same command then joins again.
+--nnodes 1:2 goes on with one, as long as the processes that are left divide the parts. The machine that is FIRST has to
+stay; the others cannot meet without it, and end. Who is told what, where: an error once on each machine, on stderr and
+in torchrun's table at the end; progress on the machine of process 0.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
+import re
+import select
+import signal
 import socket
+import sys
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +53,14 @@ from edgeq.errors import InputError
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others within a step; one that died is noticed at once where the system tells."""
 
-LONG = timedelta(days=7)
-"""How long the others wait while the first one works alone: reading a corpus may take hours."""
+SILENCE = 120.0
+"""Seconds without a sign of life after which a process is taken for gone, by whatever it is waited for."""
 
-SOON = timedelta(seconds=2)
-"""How long a process waits to hear whether the first one has met the same error."""
+BEAT = 1.0
+"""Seconds between a process's signs of life."""
+
+SHARED_WITHIN = 30.0
+"""Seconds that a file may take to be seen on another machine: network file systems keep what they know of a folder."""
 
 SHARE_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
@@ -102,6 +134,27 @@ class Processes:
                     "version of edgeq"
                 )
 
+    def check_shared(self, folder: Path) -> None:
+        """Make a folder. Raises InputError, in every process, where one of them does not see what the first writes."""
+        if self.count == 1:
+            return
+        name = self.from_main(lambda: f".shared-{uuid.uuid4().hex}")
+        if self.main:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        self._exchange("")
+        until = time.monotonic() + SHARED_WITHIN
+        while not (seen := (folder / name).exists()) and time.monotonic() < until:
+            time.sleep(0.5)
+        hosts = [json.loads(one) for one in self._exchange(json.dumps([seen, socket.gethostname()]))]
+        if self.main:
+            (folder / name).unlink(missing_ok=True)
+        if blind := sorted({host for seen, host in hosts if not seen}):
+            raise InputError(
+                f"{folder}: {', '.join(blind)} does not see there what {hosts[0][1]} wrote: expected one folder that "
+                "all machines share; give -o a place on a shared file system, the same on each"
+            )
+
     def from_main(self, make: Callable[[], Any]) -> Any:
         """What the first process makes, alone, while the others wait for it: a value that JSON holds."""
         if self.count == 1:
@@ -153,40 +206,23 @@ def current() -> Processes:
 def joined() -> Iterator[Processes]:
     """Inside this, the processes that torchrun started are joined; without torchrun, it is this one alone.
 
-    Each takes the GPU of its local rank, where there are GPUs. An InputError that all of them meet leaves the block in
-    the first one alone, so that it is told once; the others end by SystemExit. Raises InputError where they cannot find
-    each other, or torchrun is to restart them on several machines and was not told to make a new meeting point each
-    time.
+    Each takes the GPU of its local rank, where there are GPUs. What is wrong is told once a machine: an InputError
+    leaves the block in the first process there that meets it, the others end by SystemExit. Where torchrun ends this
+    process (SIGTERM), or another one shows no life, it says so and ends at once. Raises InputError where the processes
+    cannot find each other or have other versions of edgeq or torch, or torchrun is to restart them on several machines
+    and was not told to make a new meeting point each time.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes()
         return
-    environment = os.environ
-    one_machine = environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]
-    restarts = int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0"))
-    if restarts and not one_machine and environment.get(SHARE_STORE) != "1":
-        raise InputError(f"torchrun --max-restarts on several machines: set {SHARE_STORE}=1 where torchrun starts")
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
-        store, rank, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
-        # Processes started again must not read the addresses of those that died. Agents of several machines may count
-        # restarts differently: there the variable above has torchrun make a new store.
-        attempt = environment["TORCHELASTIC_RESTART_COUNT"] if one_machine else "0"
-        store = distributed.PrefixStore(f"edgeq {attempt}", store)
-        distributed.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
-        )
-    except (RuntimeError, TimeoutError) as error:
-        raise InputError(
-            f"processes of torchrun cannot find each other ({_first_line(error)}); start it again"
-        ) from error
-    _joined.append(store)
-    try:
-        yield Processes(rank, count)
+        together = _join()
+        with _attended(together):
+            yield together
+            _part(together)
     except InputError as error:
-        if _main_says(rank, str(error)):
+        _into_table(str(error))
+        if not _tells("lost" if isinstance(error, _Lost) else str(error)):
             raise SystemExit(2) from error
         raise
     finally:
@@ -200,15 +236,152 @@ _joined: list[distributed.Store] = []
 _numbers = itertools.count()
 
 
-def _main_says(rank: int, wrong: str) -> bool:
-    """Whether the first process, which is not this one, tells the user the same."""
-    with contextlib.suppress(RuntimeError):  # it may be gone, or have met nothing
-        if not rank:
-            _store().set("wrong", wrong)
-            return False
-        _store().wait(["wrong"], SOON)
-        return bool(_store().get("wrong").decode() == wrong)
-    return False
+class _Lost(InputError):
+    """Another process is gone."""
+
+
+def _join() -> Processes:
+    environment = os.environ
+    host, meeting = socket.gethostname(), f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    one_machine = environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]
+    restarts = int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and not one_machine and environment.get(SHARE_STORE) != "1":
+        raise InputError(
+            f"torchrun --max-restarts on several machines: set {SHARE_STORE}=1 on each of them, where torchrun starts"
+        )
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
+    try:
+        store, rank, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    except (RuntimeError, TimeoutError) as error:
+        raise InputError(
+            f"{host} cannot reach {meeting}, where the processes of torchrun meet ({_cause(error)}); start all of them "
+            f"again, on {environment['MASTER_ADDR']} with --local-addr and an address that {host} reaches"
+        ) from error
+    # Processes started again must not read the addresses of those that died. Agents of several machines may count
+    # restarts differently: there the variable above has torchrun make a new store.
+    attempt = environment["TORCHELASTIC_RESTART_COUNT"] if one_machine else "0"
+    store = distributed.PrefixStore(f"edgeq {attempt}", store)
+    _joined.append(store)
+    together = Processes(rank, count)
+    _store().set(f"host/{rank}", host)
+    _store().set(f"beat/{rank}", "0")
+    versions = f"edgeq {version('edgeq')}, torch {torch.__version__}"
+    together.check_same("versions", versions, versions)
+    try:
+        distributed.init_process_group(
+            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
+        )
+    except (RuntimeError, TimeoutError) as error:
+        raise InputError(
+            f"{host} cannot reach the other processes of torchrun ({_cause(error)}); name the network that all "
+            f"machines share where torchrun starts: {'NCCL' if cuda else 'GLOO'}_SOCKET_IFNAME=eth0, or as it is called"
+        ) from error
+    return together
+
+
+def _part(who: Processes) -> None:
+    """Leave: the first one last, as the others may still read from the store that it keeps."""
+    _store().set(f"beat/{who.rank}", _LEFT)
+    if who.main:
+        with contextlib.suppress(InputError):  # what there was to do is done
+            for rank in range(1, who.count):
+                _awaited(who, f"left/{rank}")
+    else:
+        _store().set(f"left/{who.rank}", "")
+
+
+_LEFT = "left"
+
+
+@contextlib.contextmanager
+def _attended(who: Processes) -> Iterator[None]:
+    """Inside this, a thread shows that this process lives, and ends it where another does not or torchrun ends it."""
+    heard, signals = socket.socketpair()
+    signals.setblocking(False)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None), signal.set_wakeup_fd(signals.fileno())
+    store: Any = _store()  # torch's types lack clone, which a second thread needs
+    thread = threading.Thread(target=_attend, args=(who, store.clone(), heard), daemon=True)
+    thread.start()
+    try:
+        yield
+        signal.signal(signal.SIGTERM, before[0])
+    finally:  # where the block failed, torchrun's SIGTERM is ignored: what went wrong is still to be told
+        signal.set_wakeup_fd(before[1])
+        signals.close()
+        thread.join(BEAT)
+
+
+def _attend(who: Processes, store: distributed.Store, signals: socket.socket) -> None:
+    """Torch waits in ways that neither a signal nor Python ends: this thread looks after both."""
+    seen, since, beating = [""] * who.count, [time.monotonic()] * who.count, True
+    while True:
+        if select.select([signals], [], [], BEAT)[0]:
+            told = signals.recv(64)
+            if not told:
+                return
+            if signal.SIGTERM in told:
+                _end(f"ended by torchrun, which says why, or by who ended torchrun (SIGTERM); {_how_on()}")
+        if not beating:
+            continue
+        try:
+            store.set(f"beat/{who.rank}", str(time.monotonic()))
+            beats = _beats(store, who.count)
+        except RuntimeError:  # whoever needs the store next will tell
+            beating = False
+            continue
+        now = time.monotonic()
+        since = [now if new != old or new == _LEFT else at for new, old, at in zip(beats, seen, since, strict=True)]
+        seen = beats
+        if silent := [rank for rank, at in enumerate(since) if now - at > SILENCE]:
+            _end(f"no sign of life from {_named(store, silent)} for {SILENCE:.0f} s; {_how_on()}")
+
+
+def _end(message: str) -> None:
+    _into_table(message)
+    if _tells("lost"):
+        print(f"edgeq: {message}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def _beats(store: distributed.Store, count: int) -> list[str]:
+    return [one.decode() for one in store.multi_get([f"beat/{rank}" for rank in range(count)])]
+
+
+def _named(store: distributed.Store, ranks: Sequence[int]) -> str:
+    on: dict[str, list[str]] = {}
+    for rank in ranks:
+        on.setdefault(store.get(f"host/{rank}").decode(), []).append(str(rank))
+    return " and ".join(f"process{'es' * (len(of) > 1)} {', '.join(of)} on {host}" for host, of in on.items())
+
+
+def _tells(what: str) -> bool:
+    """Whether this process is the first one of its machine to tell this, since torchrun last started them."""
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")  # ATTEMPT/RANK/error.json
+    if own is not None:
+        with contextlib.suppress(OSError):
+            try:
+                (Path(own).parents[1] / f"told-{hashlib.sha256(what.encode()).hexdigest()[:16]}").touch(exist_ok=False)
+            except FileExistsError:
+                return False
+    return True
+
+
+def _into_table(message: str) -> None:
+    """Let the table in which torchrun sums up at the end have this."""
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if own is not None:
+        told = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with contextlib.suppress(OSError):
+            Path(own).write_text(json.dumps(told))
+
+
+def _how_on() -> str:
+    environment = os.environ
+    if environment["TORCHELASTIC_RESTART_COUNT"] == environment.get("TORCHELASTIC_MAX_RESTARTS", "0"):
+        return "the same command goes on from the last checkpoint"
+    return "torchrun starts all of them again, from the last checkpoint"
 
 
 def _store() -> distributed.Store:
@@ -221,9 +394,12 @@ def _key() -> str:
 
 
 def _awaited(who: Processes, key: str) -> bytes:
-    store = _store()
+    """What another process keeps there, whenever it does: reading a corpus may take hours."""
+    store, pause = _store(), 0.01
     with _told(who):
-        store.wait([key], LONG)
+        while not store.check([key]):
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
         return bytes(store.get(key))
 
 
@@ -232,11 +408,26 @@ def _told(who: Processes) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(
-            f"process {who.rank} of {who.count} lost the others ({_first_line(error)}): the cause is told by the one "
-            "that failed first; the same command goes on from the last checkpoint"
-        ) from error
+        raise _Lost(f"{_gone(who)} ({_cause(error)}); {_how_on()}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+def _gone(who: Processes) -> str:
+    """Who shows no life any more, as far as can be told."""
+    try:
+        store = _store()
+        before = _beats(store, who.count)
+        time.sleep(4 * BEAT)
+        pairs = enumerate(zip(before, _beats(store, who.count), strict=True))
+        silent = [rank for rank, (old, new) in pairs if old == new != _LEFT and rank != who.rank]
+        if silent:
+            return f"lost {_named(store, silent)}: killed, failed as is said there, or out of reach"
+    except RuntimeError:
+        where = os.environ["MASTER_ADDR"]
+        return f"lost {where}, where the processes meet: process 0 or its torchrun failed, or is out of reach"
+    return "lost touch with another process, though all of them live"
+
+
+def _cause(error: BaseException) -> str:
+    """What torch says is wrong, without the place in its source and its guesses."""
+    line = str(error).strip().partition("\n")[0]
+    return re.sub(r"^\[[^\]]*\] ", "", line).partition(". ")[0][:200]
