@@ -158,7 +158,7 @@ def test_the_command_leaves_with_what_it_found(tmp_path: Path, capsys: pytest.Ca
     told = json.loads(out)
     assert {"corpus", "clips", "missing"} <= told.keys() and told["corpus"] == "set"
     assert isinstance(error, CheckFailed)
-    for count in ("1 missing", "2 unreadable", "2 empty", "1 length"):
+    for count in ("1 missing", "2 unreadable", "2 empty", "1 of wrong length"):
         assert count in str(error)
     whole = str(copies.esc50(tmp_path / "whole"))
     assert run(whole, "--layout", "esc10", "--json")[1] is None

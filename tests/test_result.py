@@ -83,4 +83,4 @@ def test_a_member_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     show.training({"metrics": summary(FOLDS)})
     rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "b 25.0% 25.0% 100.0% -25.0%" in rows
-    assert any(row.startswith("accuracy: 75.0%") for row in rows)
+    assert any(row.startswith("accuracy 75.0% (") for row in rows)

@@ -52,7 +52,7 @@ def test_sound_shards_leave_with_0(shards: Path, capsys: pytest.CaptureFixture[s
         cli.main(["data", "check", str(shards)])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert "16 clips" in shown and "sound" in shown and "non-commercial" in shown
+    assert "16 of tau" in shown and "sound" in shown and "non-commercial" in shown
     index = json.loads((shards / packed.INDEX).read_text())
     (shards / packed.INDEX).write_text(json.dumps({key: index[key] for key in index if key != "citation"}))
     with pytest.raises(InputError, match="lacks citation"):

@@ -15,6 +15,14 @@ from edgeq.errors import CheckFailed, InputError
 if TYPE_CHECKING:
     from edgeq.audio.frontend import FrontendSpec
 
+_KINDS = {
+    "duplicate": "listed twice",
+    "label": "under an unknown label",
+    "length": "of wrong length",
+    "short": "too short",
+}
+"""What some kinds of fault are called behind a count."""
+
 
 @click.group("data", short_help="Check a corpus, or pack it into shards.")
 def data_commands() -> None:
@@ -41,11 +49,11 @@ def check_command(folder: Path, layout: str | None, headers: bool, jobs: int | N
         report, view = shard_check.check_shards(folder, headers), "checked_shards"
     else:
         report, view = check.check(folder, layout, headers, jobs or os.cpu_count() or 1), "checked"
-    present(report.to_json(), view, as_json)
+    present({"folder": str(folder), **report.to_json()}, view, as_json)
     if damage := report.damage:
-        kinds = Counter(fault.kind for fault in damage)
+        kinds = Counter(_KINDS.get(fault.kind, fault.kind) for fault in damage)
         told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
-        raise CheckFailed(f"{folder}: {told}; the first: {damage[0].what}")
+        raise CheckFailed(f"{folder}: {told}; mend them as the list says, and check again")
 
 
 @data_commands.command("pack", short_help="Pack a corpus into shards for training.")

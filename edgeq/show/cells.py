@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgeq.graph.sqnr import CEILING_DB
 
@@ -30,6 +31,24 @@ def table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+def facts(console: Console, rows: Sequence[tuple[str, str, str]]) -> None:
+    """What there is to say, under names: aligned, in a terminal wrapped between words, in a file a line each.
+
+    rows: a name, its style, and what is said; none of them is markup.
+    """
+    width = max((len(name) for name, _, _ in rows), default=0)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, style, said in rows:
+        if console.is_terminal:
+            grid.add_row(Text(name, style), Text(said))
+        else:
+            console.print(Text.assemble((name.ljust(width), style), "  ", said), soft_wrap=True)
+    if console.is_terminal:
+        console.print(grid)
+
+
 def ending(name: str) -> str:
     """The end of a long name, as those that TensorFlow strings together by `;` begin alike."""
     first = name.split(";")[0]
@@ -38,6 +57,11 @@ def ending(name: str) -> str:
 
 def count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def counted(number: int, one: str, more: str = "") -> str:
+    """So many of something, in words."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
 
 
 def change(before: int, after: int, share: bool = False) -> str:
@@ -58,8 +82,18 @@ def kilobytes(value: int | None) -> str:
     return "" if value is None else f"{value / 1000:,.1f} kB"
 
 
+def size(value: int) -> str:
+    """Bytes in the largest unit of which there is one."""
+    for unit, of in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if value >= of:
+            return f"{value / of:,.1f} {unit}"
+    return kilobytes(value)
+
+
 def hours(value: float) -> str:
-    return f"{value:.1f} hours" if value >= 1 else f"{60 * value:.1f} minutes"
+    if value >= 1:
+        return f"{value:,.1f} hours"
+    return f"{60 * value:.1f} minutes" if 60 * value >= 1 else f"{3600 * value:.1f} seconds"
 
 
 def decibels(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,40 +14,34 @@ _CLASSES = 40
 _FOLDS = 10
 _FAULTS = 10
 
+Row = tuple[str, str, str]
+"""As in `cells.facts`."""
+
 
 def checked(result: Value) -> None:
     """Clips by class and fold or split, what the recordings are, faults, duplicates, licence and citation."""
     console = cells.console()
     _classes(console, result)
-    clips, seconds = result["clips"], result.get("seconds")
-    lasted = f", {cells.hours(result['hours'])}" if seconds else ""
-    console.print(f"{clips:,} clips of {len(result['labels'])} classes{lasted}; layout {escape(result['layout'])}")
-    if seconds:
-        console.print("a clip lasts {least:.2f} to {most:.2f} s, {median:.2f} s in the middle".format(**seconds))
-    for key, unit in (("sample_rates", " Hz"), ("channels", ""), ("devices", ""), ("cities", "")):
-        if counts := result[key]:
-            console.print(f"{key.replace('_', ' ')}: {_counts(counts, unit)}", soft_wrap=True)
-    if result["groups"]:
-        console.print(f"groups that belong together: {result['groups']:,}")
-    for note in result["notes"]:
-        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
-    _faults(console, result)
-    if len(result["licences"]) > 1:
-        console.print(f"[dim]clips under:[/] {_counts(result['licences'])}", soft_wrap=True)
-    _rights(console, result)
+    cells.facts(console, [*_recordings(result), *_faults(result), *_rights(result)])
+    if result["ok"]:
+        place = escape(result["folder"])
+        console.print("[green]sound[/]")
+        console.print(
+            f"[dim]next:[/] edgeq train RECIPE --data {place}, or edgeq data pack {place} -o PACKED", soft_wrap=True
+        )
 
 
 def checked_shards(result: Value) -> None:
     """What a packed corpus holds, and which of its files are at fault."""
     console = cells.console()
-    console.print(
-        f"{escape(result['corpus'])}: {result['clips']:,} clips, {cells.hours(result['hours'])}, "
-        f"{result['bytes'] / 1e9:.3f} GB in {result['shards']:,} shards"
-    )
+    shards = f"{cells.size(result['bytes'])} in {cells.counted(result['shards'], 'shard')}"
+    rows = [("clips", "dim", f"{result['clips']:,} of {result['corpus']}, {cells.hours(result['hours'])}, {shards}")]
     if result["left_out"]:
-        console.print(f"[yellow]left out when it was packed:[/] {result['left_out']:,}; see damaged in index.json")
-    _faults(console, result)
-    _rights(console, result)
+        rows.append(("left out", "yellow", f"{result['left_out']:,} when it was packed; index.json says which and why"))
+    cells.facts(console, [*rows, *_faults(result), *_rights(result)])
+    if result["ok"]:
+        console.print("[green]sound[/]")
+        console.print(f"[dim]next:[/] edgeq train RECIPE --data {escape(result['folder'])}", soft_wrap=True)
 
 
 def _classes(console: Console, result: Value) -> None:
@@ -73,35 +67,59 @@ def _classes(console: Console, result: Value) -> None:
     console.print(table)
 
 
-def _faults(console: Console, result: Value) -> None:
+def _recordings(result: Value) -> Iterator[Row]:
+    """How much there is, what the recordings are, and what is worth knowing of them."""
+    seconds = result.get("seconds")
+    lasted = f", {cells.hours(result['hours'])}" if seconds else ""
+    classes = cells.counted(len(result["labels"]), "class", "classes")
+    yield "clips", "dim", f"{result['clips']:,} of {classes}{lasted}; layout {result['layout']}"
+    if seconds:
+        each = seconds["least"] == seconds["most"]
+        length = "{most:.2f} s each" if each else "{least:.2f} to {most:.2f} s, {median:.2f} s in the middle"
+        yield "length", "dim", length.format(**seconds)
+    for name, key, unit in (
+        ("rate", "sample_rates", " Hz"),
+        ("channels", "channels", ""),
+        ("devices", "devices", ""),
+        ("cities", "cities", ""),
+    ):
+        if counts := result[key]:
+            yield name, "dim", _counts(counts, unit)
+    if result["groups"]:
+        yield "groups", "dim", f"{result['groups']:,}, of clips that belong together"
+    for note in result["notes"]:
+        yield "note", "yellow", note
+
+
+def _faults(result: Value) -> Iterator[Row]:
+    """What is missing, at fault or there twice, the first of each kind one by one."""
     known = [fault["what"] for fault in result["faults"] if fault["tolerated"]]
     faults = [fault["what"] for fault in result["faults"] if not fault["tolerated"]]
-    missing = "yellow" if result["ok"] else "red"
-    told = (
-        ("missing", missing, result["missing"]),
+    for what, style, lines in (
+        ("missing", "yellow" if result["ok"] else "red", result["missing"]),
         ("at fault", "red", faults),
         ("known fault", "yellow", known),
         ("equal", "yellow", [_listed(same) for same in result.get("duplicates", ())]),
-    )
-    for what, colour, lines in told:
+    ):
         for line in lines[:_FAULTS]:
-            console.print(f"[{colour}]{what}[/] {escape(line)}", soft_wrap=True)
+            yield what, style, line
         if len(lines) > _FAULTS:
-            console.print(f"[{colour}]{what}[/] {len(lines) - _FAULTS:,} more; --json lists all")
+            yield what, style, f"{len(lines) - _FAULTS:,} more; --json lists all"
 
 
-def _rights(console: Console, result: Value) -> None:
-    """Licence and citation, and whether all is well."""
-    if result["licence"]:
-        console.print(f"[dim]licence:[/] {escape(result['licence'])}", soft_wrap=True)
-    if result["citation"]:
-        console.print(f"[dim]cite:[/] {escape(result['citation'])}", soft_wrap=True)
-    if result["ok"]:
-        console.print("[green]sound[/]")
+def _rights(result: Value) -> Iterator[Row]:
+    if len(result.get("licences", ())) > 1:
+        yield "clips under", "dim", _counts(result["licences"])
+    for name, key in (("licence", "licence"), ("cite", "citation")):
+        if result[key]:
+            yield name, "dim", result[key]
 
 
 def _counts(counts: Value, unit: str = "") -> str:
-    return ", ".join(f"{escape(str(name))}{unit} ({count:,})" for name, count in counts.items())
+    """How many are of each; where all are of one, that one alone."""
+    if len(counts) == 1:
+        return f"{next(iter(counts))}{unit}"
+    return ", ".join(f"{name}{unit} ({count:,})" for name, count in counts.items())
 
 
 def _listed(files: Sequence[str]) -> str:

@@ -14,16 +14,15 @@ _MOST = 10
 def packing(result: Value) -> None:
     """How much there is, what was left out and why, and where it lies."""
     console = cells.console()
-    for one in result["damaged"][:_MOST]:
-        console.print(f"[yellow]left out[/] {escape(one['file'])}: {escape(one['reason'])}", soft_wrap=True)
-    if (more := len(result["damaged"]) - _MOST) > 0:
-        console.print(f"[yellow]left out[/] {more:,} more, see damaged in {escape(result['packed'])}/index.json")
+    damaged = result["damaged"]
+    rows = [("left out", "yellow", f"{one['file']}: {one['reason']}") for one in damaged[:_MOST]]
+    if len(damaged) > _MOST:
+        rows.append(("left out", "yellow", f"{len(damaged) - _MOST:,} more; {result['packed']}/index.json lists all"))
     if result["missing"]:
-        console.print(f"missing: {len(result['missing']):,} that the corpus's tables name")
-    size = result["bytes"] / 1e9
-    console.print(
-        f"{escape(result['corpus'])}: {result['clips']:,} clips, {cells.hours(result['hours'])}, {size:.3f} GB in "
-        f"{result['shards']:,} shards ({result['kept']:,} were there already)"
-    )
+        rows.append(("missing", "yellow", f"{len(result['missing']):,} that the corpus's tables name"))
+    kept = f", {result['kept']:,} of them there already" if result["kept"] else ""
+    shards = f"{cells.size(result['bytes'])} in {cells.counted(result['shards'], 'shard')}{kept}"
+    clips = f"{result['clips']:,} of {result['corpus']}, {cells.hours(result['hours'])}, {shards}"
+    cells.facts(console, [*rows, ("clips", "dim", clips)])
     console.print(f"[green]wrote[/] {escape(result['packed'])}", soft_wrap=True)
     console.print(f"[dim]next:[/] edgeq train RECIPE --data {escape(result['packed'])}", soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,27 +14,39 @@ from edgeq.show.cells import Value
 
 
 def training(result: Value) -> None:
-    """Where the bundle is, and its metrics."""
+    """What was measured, what could not be used, and where the bundle is."""
     console = cells.console()
-    for name, value in result["metrics"].items():
-        if name == "members":
-            _members(console, value)
-        elif name != "confusion":  # a table of all classes is for --json
-            console.print(
-                f"{name.replace('_', ' ')}: {cells.accuracy(value) if 'accuracy' in name else cells.plain(value)}"
-            )
+    metrics = result["metrics"]
+    if members := metrics.get("members"):
+        _members(console, members)
+    cells.facts(console, [(name, "dim", said) for name, said in _measured(metrics)])
     _left_out(console, result)
     if result.get("bundle"):
-        console.print(f"[green]wrote[/] {escape(str(result['bundle']))}")
+        console.print(f"[green]wrote[/] {escape(str(result['bundle']))}", soft_wrap=True)
         console.print(f"[dim]next:[/] edgeq export {escape(str(result['bundle']))} --int8", soft_wrap=True)
+
+
+def _measured(metrics: Value) -> Iterator[tuple[str, str]]:
+    """Each metric under its name; a table of all classes (confusion) is for --json."""
+    interval = metrics.get("interval")
+    for key, value in metrics.items():
+        name = key.replace("_", " ")
+        if key == "folds":
+            share = "mean_of_folds" in metrics  # else a mean average precision
+            yield name, ", ".join(f"{fold}: {f'{of:.1%}' if share else cells.plain(of)}" for fold, of in value.items())
+        elif key == "accuracy" and interval:
+            yield name, "{} ({low:.1%} to {high:.1%}; {method})".format(cells.accuracy(value), **interval)
+        elif "accuracy" in key or key in ("agreement", "mean_of_folds"):
+            yield name, cells.accuracy(value)
+        elif key not in ("members", "confusion", "interval"):
+            yield name, cells.plain(value)
 
 
 def _left_out(console: Console, result: Value) -> None:
     """The recordings that could not be used, each with what is wrong with it."""
     if wrong := result.get("left_out"):
-        console.print(f"[yellow]left out:[/] {len(wrong):,} recording{'s' * (len(wrong) > 1)} that cannot be used")
-        for one in wrong:
-            console.print(Text(f"  {one['what']}"), soft_wrap=True)
+        console.print(f"[yellow]left out:[/] {cells.counted(len(wrong), 'recording')} that cannot be used")
+        cells.facts(console, [("", "", one["what"]) for one in wrong])
 
 
 def _members(console: Console, value: Value) -> None:
