@@ -19,8 +19,9 @@ from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import augment, checkpoints
 from edgeq.training import fit as fitting
+from edgeq.training.competition import Best, Measured
 from edgeq.training.config import FitConfig
-from edgeq.training.fit import Best, Measured, fit
+from edgeq.training.fit import fit
 from edgeq.training.processes import Processes
 from edgeq.training.source import Heard, InMemory, Plan
 
@@ -152,7 +153,7 @@ def test_of_those_measured_the_best_are_kept_and_the_best_is_the_result(
         torch.manual_seed(0)
         network = registry.build(ARCHITECTURE)
         source = InMemory(maps, targets, SPEC, config)
-        best = fit(network, source, SPEC, config, 0, checkpoint, measured=Measured(measure, keep=2))
+        best = fit(network, source, SPEC, config, 0, checkpoint, measured=Measured(measure, "", keep=2))
         return best, network.state_dict()
 
     seen: list[dict[str, Tensor]] = []

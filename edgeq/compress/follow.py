@@ -43,12 +43,17 @@ def run(
     output = output or Path("build") / recipe.name
     bundle.check_place(output)  # now, not after an hour of training
     work = output.parent / "training"
-    speeds = [speed for stage in chain.stages(recipe) if stage.fit for speed in stage.fit.speeds]
-    corpus, left_out = sound(corpus_at(data, layout), recipe.frontend, speeds)
+    corpus, left_out = usable(recipe, corpus_at(data, layout))
     if cross_validate:
         return {"metrics": cross_validation(recipe, corpus, work), **result.told(left_out)}
     written, measured = train(recipe, corpus, output, work, left_out=left_out)
     return {"bundle": str(written.folder), "metrics": measured, **result.told(left_out)}
+
+
+def usable(recipe: Recipe, corpus: Corpus) -> tuple[Corpus, tuple[Fault, ...]]:
+    """A corpus without clips that a recipe cannot be followed on, and what is wrong with those: see `session.sound`."""
+    speeds = [speed for stage in chain.stages(recipe) if stage.fit for speed in stage.fit.speeds]
+    return sound(corpus, recipe.frontend, speeds)
 
 
 def train(
@@ -92,14 +97,16 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
     """Hold out each fold of the corpus in turn, with the recipe's seed; what is kept goes to `work`, as in `train`.
 
     Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
-    over clips, and accuracy by fold; of an ensemble what its members do too, see `result.summary`.
-    Raises InputError where the corpus has fewer than two folds or clips of several labels, and as `run`.
+    over clips, accuracy by fold and the mean of their confusion matrices; of an ensemble what its members do too; where
+    clips have several labels mean average precisions: see `result.summary`.
+    Raises InputError where the corpus has fewer than two folds, or clips of several labels where the recipe makes an
+    ensemble, and as `run`.
     """
     corpus = _chosen(recipe, corpus)
-    if corpus.multi_label:
+    if corpus.multi_label and recipe.members:
         raise InputError(
-            f"{corpus.name}: clips have several labels, and cross-validation counts right answers; hold clips back by "
-            "[validation] in the recipe, whose mean average precision is told"
+            f"{corpus.name}: clips have several labels, and members of an ensemble are compared by right answers; "
+            "cross-validate a recipe of each member"
         )
     if len(corpus.folds) < 2:
         raise InputError(
@@ -125,12 +132,8 @@ def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: 
     testing = setting.corpus.part(fold=fold).tolist()
     heard = maps(setting.corpus, trained.frontend, recipe.fit, work)
     members = chain.members_trained(recipe, setting)
-
-    def scores() -> dict[str, Any]:
-        each = {name: held_out_scores(one, setting.corpus, heard, testing) for name, one in members.items()}
-        return held_out_scores(trained, setting.corpus, heard, testing) | ({"members": each} if each else {})
-
-    return dict(processes.current().from_main(scores))
+    each = {name: held_out_scores(one, setting.corpus, heard, testing) for name, one in members.items()}
+    return held_out_scores(trained, setting.corpus, heard, testing) | ({"members": each} if each else {})
 
 
 def without_fold(recipe: Recipe, corpus: Corpus, work: Path, fold: int) -> Setting:

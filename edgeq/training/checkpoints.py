@@ -37,6 +37,7 @@ def read(path: Path, fingerprint: str) -> dict[str, Any] | None:
         raise InputError(f"{path}: not a checkpoint of training ({type(error).__name__}); remove it") from error
     if other:
         raise InputError(
-            f"{path}: found a checkpoint of another recipe, seed, teacher or data; remove it to start afresh"
+            f"{path}: found a checkpoint of another recipe, seed, teacher or data, or other validation clips; "
+            "remove it to start afresh"
         )
     return state

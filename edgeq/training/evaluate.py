@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+import torch
 
 from edgeq.audio import frontend
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.batches import batch_size
 from edgeq.decision import clip_scores
 from edgeq.errors import InputError
+from edgeq.training import processes
 from edgeq.training.ahead import ahead
 
 if TYPE_CHECKING:
     from edgeq.training.source import Recordings
 
 Predict = Callable[[np.ndarray], np.ndarray]
+Score = Callable[[Predict, Iterable[np.ndarray], FrontendSpec], np.ndarray]
 
 MOST_CLIPS = 4096
 """Of how many clips normalisation, ranges and the accuracy on training clips are taken; more would say the same."""
@@ -60,6 +66,50 @@ def clip_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: Fr
         windows = frontend.cut(logmel, spec)
         scores.append(clip_scores(predict(frontend.features(windows, spec)), frontend.gated(windows, spec)))
     return np.stack(scores)
+
+
+def batched_probabilities(predict: Predict, logmels: Iterable[np.ndarray], spec: FrontendSpec) -> np.ndarray:
+    """As `clip_probabilities`, with windows of several clips in one batch: faster, and rounded otherwise."""
+    gates: deque[np.ndarray] = deque()
+
+    def features() -> Iterator[np.ndarray]:
+        for logmel in logmels:
+            windows = frontend.cut(logmel, spec)
+            gates.append(frontend.gated(windows, spec))
+            yield from frontend.features(windows, spec)
+
+    scores, answers = [], []
+    waiting, size = features(), batch_size(spec.n_mels, spec.window_frames)
+    while batch := list(islice(waiting, size)):
+        answers += list(predict(np.stack(batch)))
+        while gates and len(gates[0]) <= len(answers):
+            gate = gates.popleft()
+            scores.append(clip_scores(np.stack(answers[: len(gate)]), gate))
+            del answers[: len(gate)]
+    return np.stack(scores)
+
+
+def shared_probabilities(
+    predict: Predict, recordings: Recordings, spec: FrontendSpec, classes: int, score: Score = clip_probabilities
+) -> np.ndarray:
+    """Scores of recordings that processes take in turns: float32 (clips, classes), the same in all of them.
+
+    score: how each scores its own, `clip_probabilities` or `batched_probabilities`. Raises InputError in every process
+    where one cannot score a recording of its own, and as `Processes.gather_rows`.
+    """
+    together, count = processes.current(), len(recordings)
+    turns = [np.arange(rank, count, together.count) for rank in range(together.count)]
+    own = turns[together.rank].tolist()
+
+    def scores() -> torch.Tensor:
+        if not own:  # fewer recordings than processes
+            return torch.zeros(0, classes)
+        return torch.from_numpy(score(predict, Logmels(recordings.select(own), most=len(own)), spec))
+
+    gathered = together.gather_rows(scores).numpy()
+    probabilities = np.empty_like(gathered)
+    probabilities[np.concatenate(turns)] = gathered
+    return probabilities
 
 
 def normalisation(logmels: Iterable[np.ndarray], spec: FrontendSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:

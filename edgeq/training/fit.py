@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
-import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +20,18 @@ from torch.utils import deterministic
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.frontend_torch import Features
 from edgeq.errors import InputError
-from edgeq.training import augment, checkpoints, processes
+from edgeq.training import augment, checkpoints, optimiser, plans, processes
 from edgeq.training import device as devices
 from edgeq.training import loss as losses
+from edgeq.training.competition import Best, Competition, Measured, floats
 from edgeq.training.config import FitConfig
-from edgeq.training.source import Heard, Plan, Source
+from edgeq.training.source import Heard, Source
 from edgeq.training.teacher import Lesson, Teacher, channels_last
 
 EpochDone = Callable[[int, float], None]
 
 TOLD_EVERY = 100
 """Iterations after which one who counts these hears how far the fit is."""
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """How a network is measured while it is fitted, on what it is not fitted to.
-
-    measure: of a network in evaluation mode, on the device it is fitted on, the more the better. every: how many epochs
-    (iterations, where the config counts these) lie between; the end is measured too. keep: of how many of the best
-    networks the weights are kept beside the checkpoint, as `best_place` says.
-    """
-
-    measure: Callable[[nn.Module], float]
-    every: int = 1
-    keep: int = 1
-
-
-@dataclass(frozen=True)
-class Best:
-    """What was measured of the best network, and how many steps it had behind it."""
-
-    score: float
-    step: int
-
-
-def best_place(checkpoint: Path, step: int) -> Path:
-    """Where the weights of one of the best networks are kept."""
-    return checkpoint.with_name(f"{checkpoint.name}.best-{step}")
 
 
 def fit(
@@ -99,7 +71,7 @@ def fit(
         run.go(checkpoint, on_epoch or (lambda done, loss: None))
     if not all(tensor.isfinite().all() for tensor in run.averaged):
         raise InputError(f"training: weights became infinite; lower learning_rate (now {config.learning_rate:g})")
-    return run.best[0] if run.best else None
+    return run.competition.ranking[0] if run.competition else None
 
 
 class _Run:
@@ -122,105 +94,65 @@ class _Run:
         channels_last(network)
         self.config, self.spec, self.seed, self.output, self.source = config, spec, seed, output, source
         augment.check_crops("the network", network.eval(), spec, config.crop_seconds, source.classes)
-        self.frames = [augment.crop_frames(spec, seconds) for seconds in config.crop_seconds]
-        self.fingerprint = self._fingerprint(teacher)
+        self.fingerprint = self._fingerprint(teacher, measured)
         self.together.check_same("data", source.fingerprint, f"{source.clips} clips of {source.classes} classes")
-        self.together.check_same("recipe, seed, teacher or first weights", self.fingerprint, f"{network.__class__}")
+        what = "recipe, seed, teacher, first weights or validation clips"
+        self.together.check_same(what, self.fingerprint, f"{network.__class__}")
         self.device = devices.chosen(config)
         network.to(self.device)
         self.forward = torch.compile(network) if config.compile else network
         self.bands = torch.linspace(0, 1, spec.n_mels, device=self.device)
         self.features = Features(spec).to(self.device)
         self.lesson = None if teacher is None else Lesson(teacher, spec, config, output, source.classes)
-        self.batch_size = min(config.batch_size, source.clips) // config.parts * config.parts
-        self.epoch_steps = source.clips // self.batch_size
-        self.steps = config.iterations or config.epochs * self.epoch_steps
-        self.optimiser = _optimiser(network, config)
+        self.course = plans.course(config, source.clips)
+        self.optimiser = optimiser.built(network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.usable_precision == "float16")
         norms = [module for module in network.modules() if isinstance(module, _NormBase)]
         self.statistics = [one for norm in norms for one in norm.buffers()]
-        self.averaged = _floats(network)
+        self.averaged = floats(network)
         self.average = [t.clone() for t in self.averaged]
-        self.measured = measured
-        self.best: list[Best] = []
-        self.best_average: list[Tensor] = []
+        self.competition = None if measured is None else Competition(measured)
 
     def go(self, checkpoint: Path | None, on_epoch: EpochDone) -> None:
         """Every step that is left, and the average at the end."""
         done = self._restore(checkpoint) if checkpoint is not None else 0
         told, kept = done, time.monotonic()
         since: list[Tensor] = []
+        steps, epoch_steps = self.course.steps, self.course.epoch_steps
+        wanted = plans.plans(self.course, self.source.order, self.spec, self.config, self.seed, self.own, done)
         self.network.train()
-        with contextlib.closing(self.source.read(self._plans(done))) as heard:
-            while done < self.steps:
-                if done % self.epoch_steps == 0 and self.config.parts == 1:
+        with contextlib.closing(self.source.read(wanted)) as heard:
+            while done < steps:
+                if done % epoch_steps == 0 and self.config.parts == 1:
                     # A seed for each epoch, so that at its start no state of chance has to be taken up.
-                    torch.manual_seed(_seed(self.seed, done // self.epoch_steps))  # dropout draws from it
+                    torch.manual_seed(plans.drawn_seed(self.seed, done // epoch_steps))  # dropout draws from it
                 since.append(self._step(done, heard))
                 done += 1
-                epoch_ends = done % self.epoch_steps == 0 or done == self.steps
+                epoch_ends = done % epoch_steps == 0 or done == steps
                 tell = epoch_ends or (self.config.iterations > 0 and done - told >= TOLD_EVERY)
                 loss = self._mean(since, done) if tell else 0.0
-                if self.measured is not None and self._is_measured(done, self.measured.every):
-                    self._compete(self.measured, done, checkpoint)
+                if self.competition is not None and self._is_measured(done, self.competition.measured.every):
+                    self.competition.enter(self.network, self.average, done, checkpoint, self.fingerprint)
                 late = time.monotonic() - kept >= 60 * self.config.checkpoint_minutes
                 if checkpoint is not None and self.together.main and (epoch_ends or late):
                     checkpoints.write(checkpoint, self._state(done))
                     kept = time.monotonic()
                 if tell:
-                    on_epoch(done if self.config.iterations else done // self.epoch_steps, loss)
+                    on_epoch(done if self.config.iterations else done // epoch_steps, loss)
                     told, since = done, []
         self._finish()
-
-    def _is_measured(self, done: int, every: int) -> bool:
-        return done == self.steps or done % (every if self.config.iterations else every * self.epoch_steps) == 0
-
-    def _compete(self, measured: Measured, done: int, checkpoint: Path | None) -> None:
-        """Measure the average, and keep it where it is one of the best."""
-
-        def score() -> float:
-            network = copy.deepcopy(self.network).eval()
-            with torch.no_grad():
-                for tensor, average in zip(_floats(network), self.average, strict=True):
-                    tensor.copy_(average)
-            return measured.measure(network)
-
-        here = Best(float(self.together.from_main(score)), done)
-        self.best = sorted([*self.best, here], key=lambda one: -one.score)  # of equals the earlier one stays before
-        if self.best[0] is here:
-            self.best_average = [one.clone() for one in self.average]
-        gone, self.best = self.best[measured.keep :], self.best[: measured.keep]
-        if checkpoint is not None and self.together.main:
-            if here in self.best:
-                kept = {"fingerprint": self.fingerprint, "score": here.score, "average": self.average}
-                checkpoints.write(best_place(checkpoint, done), kept)
-            for one in gone:
-                best_place(checkpoint, one.step).unlink(missing_ok=True)
-
-    def _mean(self, losses: list[Tensor], done: int) -> float:
-        loss = math.fsum(one.item() for one in losses) / len(losses)
-        if not math.isfinite(loss):
-            where = f"iteration {done}" if self.config.iterations else f"epoch {done // self.epoch_steps}"
-            raise InputError(f"{where}: loss {loss}; lower learning_rate (now {self.config.learning_rate})")
-        return loss
-
-    def _finish(self) -> None:
-        with torch.no_grad():
-            for tensor, average in zip(self.averaged, self.best_average or self.average, strict=True):
-                tensor.copy_(average)
-        self.network.eval().to("cpu")
 
     def _step(self, step: int, heard: Iterator[Heard]) -> Tensor:
         """One update from all parts of a batch; returns the mean loss, the same in every process."""
         parts = self.config.parts
-        self._set_learning_rate(step)
+        optimiser.set_learning_rate(self.optimiser, self.config, step, self.course.steps)
         self.optimiser.zero_grad()
         before = [one.clone() for one in self.statistics] if parts > 1 else []
         means = [torch.zeros_like(one) for one in before]
         total = torch.zeros(1, device=self.device)
         for part in self.own:
             if parts > 1:  # every part starts from the same state of the network, and has chance of its own
-                torch.manual_seed(_seed(self.seed, step, part))
+                torch.manual_seed(plans.drawn_seed(self.seed, step, part))
                 for one, saved in zip(self.statistics, before, strict=True):
                     one.copy_(saved)
             loss = self._loss(next(heard)) / parts
@@ -267,43 +199,23 @@ class _Run:
             inputs = augment.stripes(inputs, mels, frames)
         return inputs.contiguous(memory_format=torch.channels_last), targets, taught
 
-    def _plans(self, start: int) -> Iterator[Plan]:
-        """What this process wants to hear, from a step to the end."""
-        config, size = self.config, self.batch_size
-        for epoch in itertools.count(start // self.epoch_steps):
-            generator = torch.Generator().manual_seed(_seed(self.seed, epoch))
-            order = self.source.order(generator)
-            first = epoch * self.epoch_steps
-            for step in range(first, min(first + self.epoch_steps, self.steps)):
-                clips = order[(step - first) * size : (step - first + 1) * size]
-                if config.parts == 1:
-                    plan = self._plan(clips, generator)  # of steps that are done, too: an epoch has one generator
-                    if step >= start:
-                        yield plan
-                elif step >= start:
-                    for part, of_part in enumerate(clips.chunk(config.parts)):
-                        if part in self.own:
-                            yield self._plan(of_part, torch.Generator().manual_seed(_seed(self.seed, step, part)))
-            if first + self.epoch_steps >= self.steps:
-                return
+    def _is_measured(self, done: int, every: int) -> bool:
+        each = every if self.config.iterations else every * self.course.epoch_steps
+        return done == self.course.steps or done % each == 0
 
-    def _plan(self, clips: Tensor, generator: torch.Generator) -> Plan:
-        config = self.config
-        length = int(torch.randint(len(self.frames), (), generator=generator))
-        crops = augment.wishes(clips, len(config.speeds), config.speed_probability, generator)
-        changes = augment.drawn(config, len(clips), self.spec.n_mels, self.frames[length], generator)
-        return Plan(length, crops, changes)
+    def _mean(self, losses: list[Tensor], done: int) -> float:
+        loss = math.fsum(one.item() for one in losses) / len(losses)
+        if not math.isfinite(loss):
+            where = f"iteration {done}" if self.config.iterations else f"epoch {done // self.course.epoch_steps}"
+            raise InputError(f"{where}: loss {loss}; lower learning_rate (now {self.config.learning_rate})")
+        return loss
 
-    def _set_learning_rate(self, step: int) -> None:
-        warmup = max(1, round(self.config.warmup * self.steps))
-        if step < warmup:
-            factor = (step + 1) / warmup
-        elif self.config.schedule == "constant":
-            factor = 1.0
-        else:
-            factor = (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup))) / 2
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+    def _finish(self) -> None:
+        result = self.average if self.competition is None else self.competition.winner
+        with torch.no_grad():
+            for tensor, value in zip(self.averaged, result, strict=True):
+                tensor.copy_(value)
+        self.network.eval().to("cpu")
 
     def _state(self, done: int) -> dict[str, Any]:
         chance = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])]
@@ -312,8 +224,7 @@ class _Run:
             "steps": done,
             "network": self.network.state_dict(),
             "average": self.average,
-            "best": [[one.score, one.step] for one in self.best],
-            "best_average": self.best_average,
+            **(self.competition.state() if self.competition else {}),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "chance": chance,
@@ -330,14 +241,14 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
-        self.best = [Best(score, step) for score, step in state["best"]]
-        self.best_average = [one.to(self.device) for one in state["best_average"]]
+        if self.competition is not None:
+            self.competition.restore(state, self.device)
         torch.set_rng_state(state["chance"][0])
         if self.device.type == "cuda" and len(state["chance"]) > 1:
             torch.cuda.set_rng_state(state["chance"][1])
         return int(state["steps"])
 
-    def _fingerprint(self, teacher: Teacher | None) -> str:
+    def _fingerprint(self, teacher: Teacher | None, measured: Measured | None) -> str:
         start = hashlib.sha256()
         for name, tensor in self.network.state_dict().items():
             start.update(f"{name} {list(tensor.shape)} ".encode() + tensor.contiguous().numpy().tobytes())
@@ -345,25 +256,8 @@ class _Run:
         # None of these changes what is learnt, but for rounding.
         config = replace(self.config, device="auto", checkpoint_minutes=1.0, logmel="auto")
         what = [asdict(config), self.spec.to_json(), self.seed, start.hexdigest(), self.source.fingerprint]
-        return hashlib.sha256(json.dumps([*what, self.output, taught]).encode()).hexdigest()
-
-
-def _floats(network: nn.Module) -> list[Tensor]:
-    """Weights and statistics, as they stand in the network."""
-    return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
-
-
-def _optimiser(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    return torch.optim.Adam(groups, lr=config.learning_rate, amsgrad=config.optimiser == "amsgrad", fused=True)
-
-
-def _seed(*numbers: int) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, numbers)).encode()).digest()[:7])
+        chosen = [] if measured is None else [measured.fingerprint, measured.every]
+        return hashlib.sha256(json.dumps([*what, self.output, taught, *chosen]).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -129,10 +129,12 @@ def told(faults: Sequence[Fault]) -> dict[str, Any]:
 
 
 def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Accuracy over all folds, from the scores of each (`trial.held_out_scores`).
+    """What all folds say together, from the scores of each (`trial.held_out_scores`).
 
     accuracy counts every clip alike; mean_of_folds every fold, as Eq. 10 of the quaternion paper. confusion: the mean
-    over folds of their matrices in clips (INT8), rows are targets.
+    over folds of their matrices in clips (INT8), rows are targets. Where clips have several labels, in the place of all
+    that: mean_average_precision (INT8) and mean_average_precision_float, the means over folds, and `folds`, the INT8
+    one of each; a class without positive clips in a fold is left out there.
 
     Where they have the scores of an ensemble's `members` too, so has the summary: accuracy and accuracy_float, of each
     by name, of the mean member and of the best. without: accuracy of the ensemble of the others; gain: what the member
@@ -140,6 +142,8 @@ def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     not of a merged graph, whose answer is rounded once more.
     """
     clips = sum(scores["clips"] for scores in folds.values())
+    if all("positives" in scores for scores in folds.values()):
+        return {"clips": clips, **_precisions(folds)}
     total = {
         key: sum(scores[key] for scores in folds.values()) for key in ("correct_int8", "correct_float", "agreeing")
     }
@@ -160,6 +164,18 @@ def summary(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         ),
         "confusion": np.mean([_confusion(scores) for scores in folds.values()], axis=0).tolist(),
         **({"members": _members(folds)} if any("members" in scores for scores in folds.values()) else {}),
+    }
+
+
+def _precisions(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    in_int8, in_float = (
+        {str(fold): scores[f"mean_average_precision_{kind}"] for fold, scores in folds.items()}
+        for kind in ("int8", "float")
+    )
+    return {
+        "mean_average_precision": float(np.mean(list(in_int8.values()))),
+        "mean_average_precision_float": float(np.mean(list(in_float.values()))),
+        "folds": in_int8,
     }
 
 

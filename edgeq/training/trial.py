@@ -23,9 +23,11 @@ from edgeq.graph.ir import Graph
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
 from edgeq.nets.spec import NetworkSpec
+from edgeq.training import processes
+from edgeq.training.competition import Best, Measured
 from edgeq.training.config import FitConfig
-from edgeq.training.evaluate import Logmels, Predict, clip_probabilities, normalisation
-from edgeq.training.fit import Best, EpochDone, Measured, fit
+from edgeq.training.evaluate import Logmels, Predict, batched_probabilities, normalisation, shared_probabilities
+from edgeq.training.fit import EpochDone, fit
 from edgeq.training.source import Recordings
 from edgeq.training.teacher import Teacher
 
@@ -68,7 +70,7 @@ class Trained:
 class HeldBack:
     """Clips on which a network is measured while it is trained on others.
 
-    clips: indices. every, keep: as `fit.Measured`.
+    clips: indices. every, keep: as `competition.Measured`.
     """
 
     clips: Sequence[int]
@@ -105,8 +107,8 @@ def train_on(
     if teacher is not None:
         teacher = teacher.prepared(corpus.labels, architecture.output, spec, clips)
     if start is None:
-        mean, std = normalisation(Logmels(selected), spec)
-        spec = replace(spec, mean=mean, std=std)
+        mean, std = processes.current().from_main(lambda: normalisation(Logmels(selected), spec))
+        spec = replace(spec, mean=tuple(mean), std=tuple(std))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % (1 << 63))  # torch takes no larger ones
             network = registry.build(architecture)
@@ -116,7 +118,7 @@ def train_on(
     measured = None
     if held_back is not None:
         measure = partial(_measured, corpus, maps, held_back.clips, architecture, spec)
-        measured = Measured(measure, held_back.every, held_back.keep)
+        measured = Measured(measure, corpus.subset(held_back.clips).hash, held_back.every, held_back.keep)
     best = fit(network, source, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher, measured)
     return Trained(network, architecture, spec, calibrate(network, architecture, Logmels(selected), spec), best)
 
@@ -129,9 +131,9 @@ def _measured(
     spec: FrontendSpec,
     network: nn.Module,
 ) -> float:
-    """Mean average precision where clips have several labels, else accuracy."""
+    """Mean average precision where clips have several labels, else accuracy; each process scores a share of them."""
     predict = partial(arrays.probabilities, network, architecture.output)
-    probabilities = clip_probabilities(predict, Logmels(maps.select(clips), most=len(clips)), spec)
+    probabilities = shared_probabilities(predict, maps.select(clips), spec, architecture.classes, batched_probabilities)
     positives = corpus.positives(clips)
     if corpus.multi_label:
         return metrics.mean_average_precision(probabilities, positives)
@@ -141,9 +143,14 @@ def _measured(
 def calibrate(
     network: nn.Module, architecture: NetworkSpec, logmels: Sequence[np.ndarray], spec: FrontendSpec
 ) -> quantize.Ranges:
-    """Activation ranges on `typical_windows` of clips."""
-    few = batches(typical_windows(logmels, spec), keep=True)
-    return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
+    """Activation ranges on `typical_windows` of clips: those that the first process finds, in all of them."""
+
+    def observed() -> quantize.Ranges:
+        few = batches(typical_windows(logmels, spec), keep=True)
+        return quantize.observe(lower(network, architecture), (np.moveaxis(batch, 1, -1) for batch in few))
+
+    found = processes.current().from_main(observed)
+    return {name: (least, largest) for name, (least, largest) in found.items()}
 
 
 def typical_windows(logmels: Sequence[np.ndarray], spec: FrontendSpec) -> np.ndarray:
@@ -180,23 +187,39 @@ def int8_predict(graph: Graph) -> Predict:
 
 
 def held_out_scores(trained: Trained, corpus: Corpus, maps: Recordings, clips: Sequence[int]) -> dict[str, Any]:
-    """What a training makes of clips it has not seen.
+    """What a training makes of clips it has not seen; each process scores a share of them.
 
-    Returns counts of clips and of correct ones, mean log losses, float/INT8 agreement, and the probabilities of each
-    clip in float and INT8, rounded to 5 digits, in the order of `clips`.
+    Returns how many clips there are, the probabilities of each in float and INT8, rounded to 5 digits, in the order of
+    `clips`, and what follows from them: of one label a clip `targets`, counts of correct clips, mean log losses and
+    float/INT8 agreement; where clips have several, their `positives` (indices of labels) and mean average precisions.
     """
-    logmels = Logmels(maps.select(clips), most=len(clips))
-    targets = np.array([corpus.targets[i] for i in clips])
-    in_float = clip_probabilities(trained.predict(), logmels, trained.frontend)
-    in_int8 = clip_probabilities(int8_predict(trained.int8_graph()), logmels, trained.frontend)
+    of = maps.select(clips), trained.frontend, trained.architecture.classes
+    in_float = shared_probabilities(trained.predict(), *of)
+    in_int8 = shared_probabilities(int8_predict(trained.int8_graph()), *of)
+    measure = _precisions if corpus.multi_label else _accuracies
     return {
         "clips": len(clips),
-        "correct_float": round(metrics.accuracy(in_float, targets) * len(clips)),
-        "correct_int8": round(metrics.accuracy(in_int8, targets) * len(clips)),
+        **measure(in_float, in_int8, corpus.positives(clips)),
+        "probabilities_float": in_float.round(5).tolist(),
+        "probabilities_int8": in_int8.round(5).tolist(),
+    }
+
+
+def _accuracies(in_float: np.ndarray, in_int8: np.ndarray, positives: np.ndarray) -> dict[str, Any]:
+    targets = positives.argmax(axis=1)
+    return {
+        "correct_float": round(metrics.accuracy(in_float, targets) * len(targets)),
+        "correct_int8": round(metrics.accuracy(in_int8, targets) * len(targets)),
         "log_loss_float": metrics.log_loss(in_float, targets),
         "log_loss_int8": metrics.log_loss(in_int8, targets),
         "agreeing": int((in_float.argmax(axis=1) == in_int8.argmax(axis=1)).sum()),
         "targets": targets.tolist(),
-        "probabilities_float": in_float.round(5).tolist(),
-        "probabilities_int8": in_int8.round(5).tolist(),
+    }
+
+
+def _precisions(in_float: np.ndarray, in_int8: np.ndarray, positives: np.ndarray) -> dict[str, Any]:
+    return {
+        "mean_average_precision_float": metrics.mean_average_precision(in_float, positives),
+        "mean_average_precision_int8": metrics.mean_average_precision(in_int8, positives),
+        "positives": [np.flatnonzero(row).tolist() for row in positives],
     }
