@@ -10,6 +10,9 @@ from typing import Protocol
 PATIENCE = 3.0
 """Seconds that work may take before it says how far it is."""
 
+LOGGED_EVERY = 60.0
+"""Seconds between two lines where stderr is a file, in which no bar can move."""
+
 
 class Advance(Protocol):
     def __call__(self, count: int, note: str = "") -> None: ...
@@ -19,6 +22,7 @@ class Advance(Protocol):
 def progress(what: str, total: int, patience: float | None = None) -> Iterator[Advance]:
     """Show a bar while the block lasts, once it has lasted `patience` seconds (PATIENCE); what is quick shows nothing.
 
+    Where stderr is no terminal, as in a job on a cluster, the bar is a line every LOGGED_EVERY seconds and at the end.
     Yields a function that is told how many of `total` were done since it was last called, and what to say beside them.
     """
     from rich.console import Console
@@ -28,15 +32,20 @@ def progress(what: str, total: int, patience: float | None = None) -> Iterator[A
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
     task = bar.add_task(what, total=total, note="")
-    started = time.monotonic()
+    started = logged = time.monotonic()
 
     def show() -> None:
         if time.monotonic() - started >= shortest:
             bar.start()
 
     def advance(count: int, note: str = "") -> None:
+        nonlocal logged
         bar.update(task, advance=count, note=note)
         show()
+        in_a_file = bar.live.is_started and not bar.console.is_terminal
+        if in_a_file and not bar.finished and time.monotonic() - logged >= LOGGED_EVERY:
+            bar.console.print(bar.get_renderable())
+            logged = time.monotonic()
 
     show()
     try:

@@ -21,3 +21,13 @@ def test_a_failure_ends_it(capfd):
     with pytest.raises(ValueError, match="in the middle"), progress("failing", 3, patience=0):
         raise ValueError("in the middle")
     assert "0/3" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("every", "told"), [(0, ["1/3", "2/3", "3/3"]), (1e9, ["3/3"])])
+def test_a_file_gets_a_line_now_and_then_and_one_at_the_end(capfd, monkeypatch, every, told):
+    monkeypatch.setattr("edgeq.progress.LOGGED_EVERY", every)
+    with progress("training", 3, patience=0) as advance:
+        for number in range(3):
+            advance(1, f"loss {number}")
+    lines = [line.split() for line in capfd.readouterr().err.splitlines()]
+    assert [[line[0], next(word for word in line if "/" in word)] for line in lines] == [["training", t] for t in told]
