@@ -28,7 +28,7 @@ TORCH = {
     "audio/frontend_torch.py", "compress/chain.py", "compress/channels.py", "compress/distill.py",
     "compress/ensemble.py", "compress/prune.py", "compress/sharing.py", "compress/transfer.py", "lowering/building.py",
     "lowering/layers.py", "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py",
-    "nets/ensemble.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py",
+    "nets/ensemble.py", "nets/maximum.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py",
     "runtime/torch_forward.py", "runtime/torch_graph.py", "training/augment.py", "training/checkpoints.py",
     "training/competition.py", "training/device.py", "training/evaluate.py", "training/fit.py", "training/logmels.py",
     "training/loss.py", "training/optimiser.py", "training/plans.py", "training/processes.py", "training/result.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from edgeq.errors import InputError
+from edgeq.nets.maximum import maximum
 from edgeq.nets.quaternion import QuaternionConv2d, QuaternionLinear, quaternions
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.nets.widths import LAYERS, TAGS
@@ -143,7 +144,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean(dim=2)
-        x = x.amax(dim=2) + x.mean(dim=2)
+        x = maximum(x, dim=2) + x.mean(dim=2)
         return self.classifier(self.tags(self.fc1(self.dropout(x)).relu()))
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeq.errors import InputError
+from edgeq.nets.maximum import maximum
 from edgeq.nets.quaternion import QuaternionConv2d, quaternion_he_normal_, quaternions
 from edgeq.nets.spec import ArchitectureSpec
 
@@ -48,7 +49,7 @@ class Cnn5(nn.Module):
             if n < CONVOLUTIONS - 1:
                 x = self.pool(x)
         x = x.mean(dim=2)
-        x = x.mean(dim=2) + x.amax(dim=2)
+        x = x.mean(dim=2) + maximum(x, dim=2)
         return self.classifier(self.dropout(x))
 
 
