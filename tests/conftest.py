@@ -19,6 +19,10 @@ settings.load_profile("edgeq")
 # A shell without job control starts what runs behind it with Ctrl-C ignored, and so would every command of a test be.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Two workers share the cores, in which more threads only wait for each other, spinning (of numpy's linear algebra above
+# all): one each, in a test's commands too, where a test doesn't ask for another number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # There quick work may last long enough to show a bar, where a test expects one line of an error.
 progress.PATIENCE = math.inf
 
