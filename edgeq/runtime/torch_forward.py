@@ -26,12 +26,18 @@ class Forward(nn.Module):
         self.output = output
         self.network = network.to(device, self.dtype)
         if device == "cuda" and self.dtype != torch.float32:
-            # NHWC, as tensor cores take 16-bit numbers; torch's own types lack the argument.
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            _channels_last(self.network)  # as tensor cores take 16-bit numbers
 
     def forward(self, windows: Tensor) -> Tensor:
         given = self.network(windows.to(self.dtype)).float()
         return given.softmax(dim=1) if self.output == "softmax" else given.sigmoid() if self.output else given
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Lay out kernels NHWC. A module's own `to` stumbles over kernels of quaternions, which have five axes."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
