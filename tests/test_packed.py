@@ -104,7 +104,7 @@ def test_folds_splits_licences_and_several_labels_are_kept(tmp_path: Path, monke
     corpus = packed_corpus.open(tmp_path / "out")
     assert [clip.path.name for clip in corpus.without_licences(["CC0", "GPL"]).clips] == ["1"]
     assert len(corpus.without_licences([]).clips) == 3
-    for part in ({"split": "training"}, {"split": "validation"}, {"fold": 1}, {"fold": 2}, {"fold": 3}):
+    for part in ({"split": "training"}, {"split": "validation"}, {"fold": 1}, {"fold": 2}, {"fold": 3}, {"fold": -1}):
         named = [corpus.clips[i].path.name for i in corpus.part(**part)]
         assert named == [several.clips[i].path.stem for i in several.part(**part)], part
     again = {clip.path.name: clip for clip in corpus.clips}

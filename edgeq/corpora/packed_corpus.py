@@ -64,7 +64,8 @@ class PackedCorpus(Corpus):
     def part(self, split: str | None = None, fold: int | None = None) -> np.ndarray:
         if split is not None:
             return np.flatnonzero(self.packed.split[self.chosen] == SPLITS.index(split))
-        return np.flatnonzero(self.packed.fold[self.chosen] == fold)
+        folds = self.packed.fold[self.chosen]
+        return np.flatnonzero((folds == fold) & (folds >= 0))  # -1 stands for none
 
     def subset(self, clips: Sequence[int] | np.ndarray) -> PackedCorpus:
         return _corpus(self.packed, self.chosen[np.asarray(clips, np.int64)])
