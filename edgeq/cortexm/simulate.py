@@ -324,7 +324,7 @@ class _Tally:
 
     def clear(self, entry: int) -> None:
         """As before a call of the function at entry: nothing counted, the caches empty."""
-        self._blocks[:] = 0
+        self._blocks.view(np.uint64)[:] = 0  # field by field takes 25 times as long
         state = self._state
         state.used = state.full = state.layer = state.last = state.instructions.used = state.data.used = 0
         state.last_end, state.fetched = entry, 0xFFFFFFFF
