@@ -21,7 +21,7 @@ from edgeq.errors import InputError
 from edgeq.export.onnx import to_onnx
 from edgeq.graph import reference
 from edgeq.lowering.fast import lower_fast, quaternion_layers
-from edgeq.runtime import embedded
+from edgeq.runtime import embedded, onnx_runtime
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,27 @@ def test_without_a_gpu_every_way_to_one_says_how_to_get_there(model: Bundle) -> 
     for stage in ("torch", "onnx"):
         with pytest.raises(InputError, match=r"finds no GPU; .*pytorch.org"):
             runtime.open(model, stage=stage, runtime="torch-cuda", precision="float16", cuda_graphs=True)
+
+
+def test_onnxruntime_finds_the_libraries_of_cuda_that_pip_brings(
+    model: Bundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They have to be there before it is asked what it can run on."""
+    onnxruntime = onnx_runtime.load()
+    providers = ["CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+
+    def preload() -> None:
+        providers.insert(0, "CUDAExecutionProvider")
+        print("Failed to load libcufft.so.11")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    runtime.open(model, stage="onnx", runtime="onnxruntime")
+    assert len(providers) == 1
+    with pytest.raises(InputError, match="CUDAExecutionProvider does not start"):
+        runtime.open(model, stage="onnx", runtime="onnxruntime-cuda")
+    told = capfd.readouterr()
+    assert told.out == "" and "libcufft" in told.err
 
 
 def test_runtimes_of_the_gpu_and_of_the_processor_are_kept_apart(

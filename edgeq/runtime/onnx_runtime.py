@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ class OnnxRuntime:
         Raises InputError where onnxruntime is missing, has not what is to execute it, or does not take the file.
         """
         onnxruntime, self.name = load(), name
+        if name != "onnxruntime":
+            _preload(onnxruntime)
         wanted = PROVIDERS[name][0]
         if wanted not in (there := onnxruntime.get_available_providers()):
             raise InputError(
@@ -165,6 +169,16 @@ class Bound:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(len(self._calls) + 1))
         return given, taken, binding, options
+
+
+def _preload(onnxruntime: Any) -> None:
+    """Load CUDA's libraries from where pip puts them, where the system's loader does not look.
+
+    Source: onnxruntime's documentation, "CUDA Execution Provider", Preload DLLs.
+    """
+    if hasattr(onnxruntime, "preload_dlls"):  # from 1.21 on
+        with redirect_stdout(sys.stderr):  # it prints what it does not find
+            onnxruntime.preload_dlls()
 
 
 def _providers(name: str, precision: str, cuda_graphs: bool) -> list[str | tuple[str, dict[str, str]]]:
