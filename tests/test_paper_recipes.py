@@ -27,6 +27,7 @@ from edgeq.training.recipe import Pruning, Recipe, Validation
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "recipes").glob("*.toml"))
 WHOLE, PRUNED = (8,) * 13, (8,) * 6 + (4,) * 6 + (8,)
 WINDOW = 0.4
+LABELS, TAGS = tuple("abcde"), tuple(name for _, name in corpus_copies.CLASSES)
 
 
 def tiny(recipe: Recipe, folder: Path) -> Recipe:
@@ -35,7 +36,8 @@ def tiny(recipe: Recipe, folder: Path) -> Recipe:
     narrow = registry.preset("qcnn14").widths != recipe.architecture.widths
     widths = PRUNED if narrow else WHOLE
     shape, fit = spec.input_shape, replace(recipe.fit, iterations=2, batch_size=2, crop_seconds=(WINDOW,))
-    teacher = recipe.teacher
+    teacher, start = recipe.teacher, recipe.start
+    tags = TAGS if start and start.head == "own" else LABELS
     return replace(
         recipe,
         architecture=replace(recipe.architecture, widths=widths, input_shape=shape),
@@ -43,20 +45,25 @@ def tiny(recipe: Recipe, folder: Path) -> Recipe:
         fit=fit,
         threads=1,
         fine_tune=recipe.fine_tune and fit,
-        start=recipe.start and replace(recipe.start, model=str(pretrained(folder, spec, widths).folder)),
+        start=start and replace(start, model=str(pretrained(folder, spec, widths, tags).folder)),
         validation=recipe.validation and replace(recipe.validation, every=1),
-        teacher=teacher and replace(teacher, recipe=teacher.recipe and tiny(teacher.recipe, folder)),
+        teacher=teacher
+        and replace(
+            teacher,
+            models=tuple(str(pretrained(folder, spec, WHOLE, tags).folder) for _ in teacher.models),
+            recipe=teacher.recipe and tiny(teacher.recipe, folder),
+        ),
     )
 
 
-def pretrained(folder: Path, spec: FrontendSpec, widths: tuple[int, ...]) -> Bundle:
-    """As if from AudioSet, with five classes."""
-    place = folder / f"pretrained-{sum(widths)}"
+def pretrained(folder: Path, spec: FrontendSpec, widths: tuple[int, ...], labels: tuple[str, ...] = LABELS) -> Bundle:
+    """As if from AudioSet, with five classes, or with those of its tiny copy."""
+    place = folder / f"pretrained-{sum(widths)}-{len(labels)}"
     if not place.is_dir():
-        architecture = ArchitectureSpec("qcnn14", widths, 5, spec.input_shape, "sigmoid")
+        architecture = ArchitectureSpec("qcnn14", widths, len(labels), spec.input_shape, "sigmoid")
         torch.manual_seed(1)
         weights = arrays.weights(registry.build(architecture))
-        labels, normalised = tuple("abcde"), replace(spec, mean=(-60.0, 0, 0, 0), std=(20.0, 1, 1, 1))
+        normalised = replace(spec, mean=(-60.0, 0, 0, 0), std=(20.0, 1, 1, 1))
         bundle.write(
             place, name="pretrained", architecture=architecture, frontend=normalised, labels=labels, weights=weights
         )
@@ -100,8 +107,21 @@ def test_is_read_and_followed(path: Path, copies: dict[str, Corpus], tmp_path: P
     assert (trained.best is not None) == corpus.multi_label
     if recipe.start is not None:
         widths = WHOLE if path.stem.endswith("qcnn14") else PRUNED
-        assert trained.architecture.widths == (*widths, 5), "its own classifier is the layer before the new one"
+        before_the_new = () if corpus.multi_label else (5,)  # its own classifier, where another one comes behind it
+        assert trained.architecture.widths == (*widths, *before_the_new)
         assert trained.frontend.mean == (-60.0, 0, 0, 0), "the normalisation that the weights know"
+
+
+def test_the_page_names_every_recipe_and_makes_what_they_start_from() -> None:
+    folder = RECIPES[0].parent
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(([\w-]+)\.toml\)", page)) == {path.stem for path in RECIPES}
+    trained_to = {f"build/{name}" for name in re.findall(r"edgeq train benchmarks/recipes/([\w-]+)\.toml", page)}
+    made = trained_to | set(re.findall(r"edgeq prune .* -o (build/\S+)", page))
+    for recipe in map(recipes.read, RECIPES):
+        models = (recipe.teacher.models if recipe.teacher else ()) + ((recipe.start.model,) if recipe.start else ())
+        for model in models:
+            assert Path(model).resolve().relative_to(folder.parent.parent).as_posix() in made, recipe.name
 
 
 def test_audioset_is_trained_on_its_training_clips_with_its_metrics(
@@ -176,9 +196,9 @@ def test_clips_held_back_or_of_another_split_are_not_trained_on(copies: dict[str
     assert trained_on(told, copies["audioset"]) == copies["audioset"].subset(audio.clips).clips
 
 
-def test_clips_of_several_labels_are_validated_not_cross_validated(copies: dict[str, Corpus], tmp_path: Path) -> None:
+def test_a_corpus_of_splits_is_validated_not_cross_validated(copies: dict[str, Corpus], tmp_path: Path) -> None:
     recipe = recipes.read(RECIPES[0].with_name("audioset-qcnn14.toml"))
-    with pytest.raises(InputError, match=r"clips have several labels.*hold clips back by \[validation\]"):
+    with pytest.raises(InputError, match=r"folds \[\]: expected at least 2 for cross-validation"):
         follow.cross_validation(recipe, copies["audioset"], tmp_path)
 
 
