@@ -111,7 +111,7 @@ def _on_gpu(models: list[Bundle]) -> Iterator[Check]:
         yield Check("gpu", False, "nvidia-smi finds no NVIDIA GPU", mend, optional=True)
         return
     yield Check("gpu", True, "; ".join(found), optional=True)
-    onnxruntime = "pip uninstall onnxruntime, then: pip install onnxruntime-gpu"
+    onnxruntime = "pip uninstall onnxruntime, then: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     for name, stage, mend in (
         ("onnxruntime-cuda", "onnx", onnxruntime),
         ("onnxruntime-tensorrt", "onnx", f"{onnxruntime} tensorrt"),

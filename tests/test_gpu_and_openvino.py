@@ -74,7 +74,7 @@ def test_without_a_gpu_every_way_to_one_says_how_to_get_there(model: Bundle) -> 
     with pytest.raises(InputError, match=r"finds no NVIDIA GPU here; .* --target ssh://HOST"):
         run.bench(model.folder, "gpu")
     for name, told in (("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")):
-        with pytest.raises(InputError, match=rf"onnxruntime has no {told} here .* pip install onnxruntime-gpu"):
+        with pytest.raises(InputError, match=rf"onnxruntime has no {told} here .* pip install 'onnxruntime-gpu\["):
             runtime.open(model, stage="onnx", runtime=f"onnxruntime-{name}")
     for stage in ("torch", "onnx"):
         with pytest.raises(InputError, match=r"finds no GPU; .*pytorch.org"):

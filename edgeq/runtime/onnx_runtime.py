@@ -68,7 +68,7 @@ class OnnxRuntime:
         if wanted not in (there := onnxruntime.get_available_providers()):
             raise InputError(
                 f"{name}: onnxruntime has no {wanted} here (it has {', '.join(there)}); on a machine with an NVIDIA "
-                "GPU run: pip uninstall onnxruntime, then: pip install onnxruntime-gpu"
+                "GPU run: pip uninstall onnxruntime, then: pip install 'onnxruntime-gpu[cuda,cudnn]'"
             )
         model: str | bytes = str(path)  # which onnxruntime reads without a copy in between
         if precision == "float16":
