@@ -127,10 +127,35 @@ def test_cross_validation_counts_every_clip_once(corpus: Corpus, work: Path) -> 
     recipe = recipes.read(work / "recipe.toml")
     result = follow.cross_validation(recipe, corpus, work)
     assert result["clips"] == 12
+    assert result["confusion"] == [[3, 0], [0, 3]], "the mean of two folds of six clips, all right"
     assert set(result["folds"]) == {"1", "2"}
     assert result["accuracy"] == result["accuracy_float"] == 1.0
     assert result["agreement"] == 1.0
     assert not list(work.glob("*.checkpoint"))
+
+
+def test_cross_validation_of_several_labels_tells_mean_average_precision(corpus: Corpus, tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    clips = [replace(clip, labels=("high", "low")) if i in (0, 3) else clip for i, clip in enumerate(corpus.clips)]
+    several = replace(corpus, clips=tuple(clips), multi_label=True)
+    text = RECIPE.replace("epochs = 12", "epochs = 3")
+    recipe = recipes.read(_written(tmp_path, text.replace("[frontend]", 'output = "sigmoid"\n[frontend]')))
+    found = follow.cross_validation(recipe, several, tmp_path)
+    assert found.keys() == {"clips", "mean_average_precision", "mean_average_precision_float", "folds"}
+    assert found["clips"] == 12 and found["folds"].keys() == {"1", "2"}
+    expected = {}
+    for fold in several.folds:
+        scores = follow.held_out(recipe, several, tmp_path, fold)
+        held_out = several.without_licences(["secret"])
+        truth = held_out.positives(held_out.part(fold=fold))
+        assert scores["positives"] == [np.flatnonzero(row).tolist() for row in truth]
+        # Rounded to five digits, as they are given, they may pass a threshold together.
+        for kind, given in (("int8", "mean_average_precision"), ("float", "mean_average_precision_float")):
+            precision = metrics.average_precision_score(truth, scores[f"probabilities_{kind}"], average="macro")
+            assert scores[f"mean_average_precision_{kind}"] == pytest.approx(precision, abs=1e-6)
+            expected.setdefault(given, []).append(precision)
+    for given, precisions in expected.items():
+        assert found[given] == pytest.approx(np.mean(precisions), abs=1e-6)
 
 
 def test_cross_validation_needs_folds(corpus: Corpus, work: Path) -> None:

@@ -57,6 +57,26 @@ def test_members_are_judged_alone_and_by_what_the_others_do_without_them() -> No
         assert members["each"][name]["gain"] == 0.75 - expected
 
 
+def test_folds_confusion_matrices_are_averaged() -> None:
+    found = summary({1: scored(SURE, TORN), 2: scored(SURE, SURE, SURE, WRONG)})
+    assert found["confusion"] == [[2.0, 1.0], [0.0, 0.0]]
+    assert found["mean_of_folds"] == (1 / 2 + 3 / 4) / 2 and found["folds"] == {"1": 0.5, "2": 0.75}
+
+
+def test_of_several_labels_folds_count_alike_and_classes_are_not_confused() -> None:
+    folds = {
+        fold: {
+            "clips": clips, "positives": [[0, 1]] * clips,
+            "mean_average_precision_int8": precision, "mean_average_precision_float": precision + 0.25,
+        }
+        for fold, clips, precision in ((1, 10, 0.5), (4, 30, 0.25))
+    }  # fmt: skip
+    assert summary(folds) == {
+        "clips": 40, "mean_average_precision": 0.375, "mean_average_precision_float": 0.625,
+        "folds": {"1": 0.5, "4": 0.25},
+    }  # fmt: skip
+
+
 def test_one_network_has_no_members() -> None:
     assert "members" not in summary({1: scored(SURE, WRONG), 2: scored(SURE)})
 

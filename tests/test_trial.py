@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from edgeq.training.evaluate import clip_probabilities
 from edgeq.training.features import CorpusMaps, corpus_maps
 from edgeq.training.recipe import Recipe
 from edgeq.training.teacher import Member, Teacher
-from edgeq.training.trial import Trained, train_on
+from edgeq.training.trial import HeldBack, Trained, train_on
 
 CLIPS = range(8)
 
@@ -97,6 +98,18 @@ def test_many_labels_a_clip_are_learnt_one_by_one(corpus: Corpus, recipe: Recipe
     scores = clip_probabilities(trained.predict(), maps.select(range(12)).logmels[0], trained.frontend)
     assert (scores.argmax(axis=1) == np.array(corpus.targets)[:12]).all()
     assert scores.max(axis=1).min() > 0.6 and scores.min(axis=1).max() < 0.4, "each class on its own"
+
+
+def test_a_checkpoint_chosen_by_other_clips_is_refused(
+    corpus: Corpus, recipe: Recipe, maps: CorpusMaps, tmp_path: Path
+) -> None:
+    fit, checkpoint = replace(recipe.fit, epochs=1), tmp_path / "run"
+    of = recipe.architecture, recipe.frontend, fit, 0, checkpoint
+    for held_back in (HeldBack([8, 9, 10]), HeldBack([8, 9, 10], keep=2)):
+        assert train_on(corpus, maps, CLIPS, *of, held_back=held_back).best is not None
+    for other in (HeldBack([8, 9, 11]), HeldBack([8, 9, 10], every=2), None):
+        with pytest.raises(InputError, match=r"run: found a checkpoint of .* other validation clips; remove it"):
+            train_on(corpus, maps, CLIPS, *of, held_back=other)
 
 
 def test_a_teacher_with_other_labels_is_refused(corpus: Corpus, recipe: Recipe, maps: CorpusMaps, parent: Trained):

@@ -83,13 +83,9 @@ def train(
         **chain.provenance(recipe, setting),
     }
     of = trained, learnt, heard, provenance, recipe.licence, extra_metrics
-    together = processes.current()
-    with together.main_first():
-        if not together.main:
-            written = bundle.read(output)
-            return written, dict(written.metrics)
-        written, measured = result.write(output, recipe.name, *of)
-    checkpoint.unlink(missing_ok=True)
+    written, measured = result.write(output, recipe.name, *of)
+    if processes.current().main:
+        checkpoint.unlink(missing_ok=True)
     return written, measured
 
 

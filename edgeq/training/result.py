@@ -19,8 +19,9 @@ from edgeq.corpora.corpus import file_hash
 from edgeq.decision import DecisionRule
 from edgeq.errors import InputError
 from edgeq.nets.count import totals
+from edgeq.training import processes
 from edgeq.training.config import FitConfig
-from edgeq.training.evaluate import Logmels, clip_probabilities
+from edgeq.training.evaluate import Logmels, shared_probabilities
 from edgeq.training.session import note
 from edgeq.training.source import Recordings
 from edgeq.training.trial import Trained
@@ -37,40 +38,47 @@ def write(
     extra_metrics: Mapping[str, Any] | None = None,
     decision: DecisionRule | None = None,
 ) -> tuple[Bundle, dict[str, Any]]:
-    """Write the bundle of a training, with ranges, goldens and metrics.
+    """Write the bundle of a training, with ranges, goldens and metrics; of several processes the first one does.
 
-    corpus, maps: what it was trained on. Returns the bundle and its metrics: the accuracy on these clips, or where they
-    have several labels the mean average precision (which say only that the fit converged; of at most
-    `evaluate.MOST_CLIPS`); the same on clips held back for choosing the network; parameters and MACs
-    (`nets.count.totals`); and extra_metrics. Raises InputError as `bundle.write` does.
+    corpus, maps: what it was trained on, of which each process scores a share. Returns the bundle and its metrics: the
+    accuracy on these clips, or where they have several labels the mean average precision (which say only that the fit
+    converged; of at most `evaluate.MOST_CLIPS`); the same on clips held back for choosing the network; parameters and
+    MACs (`nets.count.totals`); and extra_metrics. Raises InputError as `bundle.write` does.
     """
-    predict = trained.predict()
-    costs = totals(trained.architecture, trained.frontend)
-    measured = {**_heard(trained, corpus, maps), **_validated(trained, corpus), **costs, **(extra_metrics or {})}
-    answers = goldens.choose(predict, trained.frontend)
-    if answers.gate == goldens.SQNR:
-        note(f"{name}: decisive on few synthetic sounds: its INT8 files will be judged by the SQNR of their logits")
-    written = bundle.write(
-        output,
-        name=name,
-        architecture=trained.architecture,
-        frontend=trained.frontend,
-        labels=corpus.labels,
-        weights=trained.weights(),
-        ranges=trained.ranges,
-        goldens=answers,
-        decision=decision,
-        provenance=provenance,
-        licence=licence,
-        metrics=measured,
-    )
-    return written, measured
+    together = processes.current()
+    heard = _heard(trained, corpus, maps)
+    with together.main_first():
+        if not together.main:
+            written = bundle.read(output)
+            return written, dict(written.metrics)
+        costs = totals(trained.architecture, trained.frontend)
+        measured = {**heard, **_validated(trained, corpus), **costs, **(extra_metrics or {})}
+        answers = goldens.choose(trained.predict(), trained.frontend)
+        if answers.gate == goldens.SQNR:
+            note(f"{name}: decisive on few synthetic sounds: its INT8 files will be judged by the SQNR of their logits")
+        written = bundle.write(
+            output,
+            name=name,
+            architecture=trained.architecture,
+            frontend=trained.frontend,
+            labels=corpus.labels,
+            weights=trained.weights(),
+            ranges=trained.ranges,
+            goldens=answers,
+            decision=decision,
+            provenance=provenance,
+            licence=licence,
+            metrics=measured,
+        )
+        return written, measured
 
 
 def _heard(trained: Trained, corpus: Corpus, maps: Recordings) -> dict[str, float]:
-    logmels = Logmels(maps)
-    probabilities = clip_probabilities(trained.predict(), logmels, trained.frontend)
-    positives = corpus.positives(logmels.clips)
+    clips = Logmels(maps).clips
+    probabilities = shared_probabilities(
+        trained.predict(), maps.select(clips), trained.frontend, trained.architecture.classes
+    )
+    positives = corpus.positives(clips)
     if corpus.multi_label:
         return {"training_mean_average_precision": metrics.mean_average_precision(probabilities, positives)}
     return {"training_accuracy": metrics.accuracy(probabilities, positives.argmax(axis=1))}
