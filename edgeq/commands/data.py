@@ -32,7 +32,7 @@ def data_commands() -> None:
 @data_commands.command("check", short_help="Hold a copy of a corpus against what it is published as.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10, or another in the README."
+    "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10; an unknown one lists all."
 )
 @click.option("--headers", is_flag=True, help="Read headers alone, or sizes of shards: quick, and blind to the rest.")
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes that read.  [default: one a core]")
