@@ -24,8 +24,8 @@ from edgeq import corpora, zoo
 from edgeq.audio.frontend import PRESETS, FrontendSpec
 from edgeq.audio.maps import logmel_spec
 from edgeq.commands import data
-from edgeq.corpora import pack, packed, shards
-from edgeq.corpora.corpus import Clip
+from edgeq.corpora import pack, pack_plan, packed, shards
+from edgeq.corpora.clips import Clip
 from edgeq.errors import InputError
 
 SPEC = FrontendSpec(**FRONTEND)
@@ -83,9 +83,7 @@ def test_an_independent_reader_finds_log_mel_at_every_speed(corpus: Path, whole:
     assert samples[0]["speed1.25.npy"].shape[1] <= samples[0]["npy"].shape[1]
 
 
-@pytest.mark.parametrize(
-    ("function", "calls"), [("ProcessPoolExecutor", 1), ("_check_anew", 3), ("_bring_together", 1)]
-)
+@pytest.mark.parametrize(("function", "calls"), [("_pack", 1), ("_check_anew", 3), ("bring_together", 1)])
 def test_a_killed_pack_goes_on_with_what_is_missing(
     corpus: Path, tmp_path: Path, whole: dict[str, bytes], function: str, calls: int
 ) -> None:
@@ -104,7 +102,7 @@ def test_a_killed_pack_goes_on_with_what_is_missing(
     assert process.returncode == -signal.SIGKILL and not (output / packed.INDEX).exists()
     there = len(list(output.glob(".packing/*.json")))
     shards_of_it = sum(name.endswith(".tar") for name in whole)
-    assert there >= {"ProcessPoolExecutor": 0, "_check_anew": 3, "_bring_together": shards_of_it}[function]
+    assert there >= {"_pack": 0, "_check_anew": 3, "bring_together": shards_of_it}[function]
     with pytest.raises(InputError, match="not finished; run the same edgeq data pack again"):
         packed.open(output)
     (output / ".shard-000004.tar.left").write_bytes(b"what a killed process leaves")
@@ -199,6 +197,33 @@ def test_a_full_disk_is_told_with_what_is_kept(corpus: Path, tmp_path: Path, who
     assert os.strerror(errno.EFBIG) in ran.stdout
 
 
+def test_a_second_pack_into_one_folder_is_refused_while_the_first_lives(
+    corpus: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    output = tmp_path / "out"
+    script = (
+        "import sys, time; from edgeq.audio.frontend import FrontendSpec; from edgeq.corpora import pack\n"
+        "def wait(*ignored):\n"
+        "    print('packing', flush=True)\n"
+        "    time.sleep(600)\n"
+        "pack._check_anew = wait\n"
+        f"pack.pack(sys.argv[1], sys.argv[2], FrontendSpec(**{FRONTEND}), (1.0, 1.25), shard_megabytes=0.01, jobs=1)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(corpus), str(output)], stdout=subprocess.PIPE, text=True
+    ) as first:
+        try:
+            assert first.stdout is not None and first.stdout.readline() == "packing\n"
+            before = {path.name for path in output.glob("shard-*.tar")}
+            with pytest.raises(InputError, match=rf"out: process {first.pid} on .* packs into it; wait for its end"):
+                pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
+            assert before and before <= {path.name for path in output.glob("shard-*.tar")}
+        finally:
+            first.kill()
+    pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
+    assert content(output) == whole
+
+
 @pytest.mark.parametrize(
     ("subtype", "channels", "bits"), [("PCM_16", 1, 16), ("PCM_24", 1, 24), ("PCM_16", 2, 24), ("FLOAT", 1, 24)]
 )
@@ -244,7 +269,7 @@ def test_a_shard_is_a_tar_file_without_times_and_owners(corpus: Path, whole: dic
 )
 def test_keys_are_such_as_webdataset_reads_whole(name: str, key: str) -> None:
     tariterators = pytest.importorskip("webdataset.tariterators")
-    assert pack._key(Path("/data"), Path("/data") / name) == key
+    assert pack_plan.key(Path("/data"), Path("/data") / name) == key
     assert tariterators.base_plus_ext(f"{key}.speed1.25.npy") == (key, "speed1.25.npy")
 
 

@@ -43,14 +43,36 @@ def recordings(folder: Path | str) -> list[Path]:
 
     Raises InputError where the folder is missing, not a folder, or holds none.
     """
-    folder = Path(folder)
+    return list(each_recording(folder))
+
+
+def each_recording(folder: Path | str) -> Iterator[Path]:
+    """`recordings`, one after the other: of those that are there, no more than the names in one folder are held."""
+    folder, found = Path(folder), False
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder, expected one with recordings; check the path")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    visible = sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
-    if not visible:
+    for path in _below(folder):
+        found = True
+        yield path
+    if not found:
         raise InputError(f"{folder}: no recordings in it, expected files ending in {', '.join(SUFFIXES)}")
-    return visible
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(
+                (entry.name, entry.is_dir() and not entry.is_symlink())
+                for entry in entries
+                if entry.name[0] != "." and (entry.is_dir() or Path(entry.name).suffix.lower() in SUFFIXES)
+            )
+    except PermissionError:
+        return
+    for name, is_folder in found:
+        if is_folder:
+            yield from _below(folder / name)
+        elif (folder / name).is_file():
+            yield folder / name
 
 
 def info(path: Path | str) -> Recording:

@@ -17,7 +17,9 @@ from edgeq.corpora import (
     tau2022,
     urbansound8k,
 )
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
+from edgeq.corpora.faults import Fault, Faults
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
@@ -47,10 +49,10 @@ def open(folder: Path | str, name: str | None = None) -> Corpus:
     """
     folder = Path(folder)
     corpus = layout(folder, name).read(folder)
-    wrong = [fault for fault in corpus.faults if not fault.tolerated]
-    if wrong:
-        more = f" ({len(wrong) - 1} more; edgeq data check {folder} lists them)" if len(wrong) > 1 else ""
-        raise InputError(f"{wrong[0].what}{more}")
+    faults = Faults.of(corpus.faults)
+    if wrong := faults.counted(tolerated=False):
+        more = f" ({wrong - 1} more; edgeq data check {folder} lists them)" if wrong > 1 else ""
+        raise InputError(f"{next(faults.untolerated()).what}{more}")
     return corpus
 
 

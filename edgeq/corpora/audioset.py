@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from edgeq.audio import decode
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.clips import Clip, GrowingClips
+from edgeq.corpora.columns import GrowingTexts, Numbers, Seen
+from edgeq.corpora.corpus import Corpus
+from edgeq.corpora.faults import Fault, GrowingFaults
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
@@ -44,12 +51,9 @@ def read(folder: Path) -> Corpus:
     if home is None:
         raise InputError(f"{folder}: not found: {LAYOUT.holds}")
     names = _class_names(home)
-    recordings = _recordings(folder)
-    clips: list[Clip] = []
-    faults: list[Fault] = []
-    seen: set[str] = set()
+    recordings, seen = _Recordings(folder), Seen()
+    clips, faults = GrowingClips(), GrowingFaults()
     named: set[str] = set()
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one tuple for all clips of equal labels
     for name, split in SEGMENTS.items():
         if not (home / name).is_file():
             continue
@@ -58,33 +62,30 @@ def read(folder: Path) -> Corpus:
             segment = f"{video}_{start}"
             unknown = [mid for mid in mids if mid not in names]
             stems = (segment, f"{segment}_{end}", video, f"Y{video}")
-            stem = next((stem for stem in stems if stem in recordings), None)
-            if segment in seen:
+            found = next(((stem, number) for stem in stems if (number := recordings.find(stem)) is not None), None)
+            if not seen.add(segment):
                 faults.append(Fault(folder / segment, "duplicate", f"{where}: {segment} is listed twice; drop one"))
             elif unknown:
                 told = f"{where}: {unknown[0]} is no class of {home}; restore {_CLASSES}, or mend the line"
                 faults.append(Fault(folder / segment, "label", told))
-            elif stem is None:
+            elif found is None:
                 told = f"{where}: no recording named {', '.join(stems)}"
                 faults.append(Fault(folder / segment, "missing", told, tolerated=True))
-            elif (path := recordings[stem]) is None:
-                told = f"{where}: {stem} is another segment's too; add the start in ms to recordings' names"
+            elif (path := recordings.take(found[1])) is None:
+                told = f"{where}: {found[0]} is another segment's too; add the start in ms to recordings' names"
                 faults.append(Fault(folder / segment, "duplicate", told))
             else:
                 labels = tuple(dict.fromkeys(names[mid] for mid in mids))
-                labels = shared.setdefault(labels, labels)
                 source = f"youtube.com/watch?v={video}&t={start // 1000}"
-                clips.append(Clip(Path(path), labels, None, "", source, split, group=video))
-                recordings[stem] = None  # it is given away
-            seen.add(segment)
+                clips.append(Clip(path, labels, None, "", source, split, group=video))
     every = (home / _CLASSES).is_file()
     labels = tuple(name for mid, name in names.items() if every or mid in named)
     return Corpus(
         folder.resolve().name,
-        tuple(clips),
+        clips.clips(),
         labels,
         multi_label=True,
-        faults=tuple(faults),
+        faults=faults.faults(),
         seconds=(0.0, 10.1),
         licence=LICENCE,
         citation=CITATION,
@@ -136,16 +137,58 @@ def _segments(path: Path) -> Iterator[tuple[str, str, int, int, tuple[str, ...]]
         yield where, video, *times, positive
 
 
-def _recordings(folder: Path) -> dict[str, str | None]:
-    """Recordings below a folder by their names without ending; the first of several, in order of their paths."""
-    found: dict[str, str | None] = {}
-    for home, folders, files in os.walk(folder):
-        folders.sort()
-        for file in sorted(files):
-            stem, _, ending = file.rpartition(".")
-            if stem and f".{ending.lower()}" in decode.SUFFIXES:
-                found.setdefault(stem, f"{home}{os.sep}{file}")
-    return found
+class _Recordings:
+    """Recordings below a folder by their names without ending, in some forty bytes each; each is given away once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folders: list[str] = []
+        homes, names, hashes = Numbers(), GrowingTexts(), array("q")
+        for home, name, stem in _walk(str(folder)):
+            if not self._folders or home != self._folders[-1]:
+                self._folders.append(home)
+            homes.append(len(self._folders) - 1)
+            names.append(name)
+            hashes.append(hash(stem))
+        self._homes, self._names = homes.column(), names.column()
+        self._order = np.argsort(hashes).astype(np.uint32)
+        self._hashes = array("q", np.asarray(hashes, np.int64)[self._order].tobytes())
+        self._given = bytearray(len(hashes))
+
+    def find(self, stem: str) -> int | None:
+        """The recording of that name, of several the first in order of their paths; None where there is none."""
+        found, wanted = [], hash(stem)
+        place = bisect_left(self._hashes, wanted)
+        while place < len(self._hashes) and self._hashes[place] == wanted:
+            number = int(self._order[place])
+            if (name := self._names[number]).rpartition(".")[0] == stem:
+                found.append((int(self._homes[number]), name, number))
+            place += 1
+        return min(found)[-1] if found else None
+
+    def take(self, number: int) -> Path | None:
+        """Its path, None where it was given away before."""
+        if self._given[number]:
+            return None
+        self._given[number] = True
+        return Path(self._folders[self._homes[number]], self._names[number])
+
+
+def _walk(home: str) -> Iterator[tuple[str, str, str]]:
+    """Folder, name and name without ending of each recording; folders in order, those within them as they come."""
+    folders = []
+    try:
+        with os.scandir(home) as entries:
+            for entry in entries:
+                stem, _, ending = entry.name.rpartition(".")
+                if entry.is_dir():
+                    if not entry.is_symlink():
+                        folders.append(entry.name)
+                elif stem and f".{ending.lower()}" in decode.SUFFIXES:
+                    yield home, entry.name, stem
+    except OSError:  # no right to look into it, or gone by now
+        pass
+    for name in sorted(folders):
+        yield from _walk(f"{home}{os.sep}{name}")
 
 
 def _recognises(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,57 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeq.corpora.clips import SPLITS, Clip, Clips
+from edgeq.corpora.faults import Fault, Faults
 from edgeq.errors import InputError
-
-SPLITS = ("training", "validation", "testing")
-"""What a clip is for, where a corpus says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One labelled recording.
-
-    labels: names of its classes; one, where the corpus is not multi-label. fold: its part in the corpus's own
-    cross-validation, None where there is none. split: one of SPLITS where the corpus has a split of its own, which is
-    no fold; None where it has none, or leaves the clip out of it. licence, source: as the corpus states them, empty
-    where it does not. group: who or what was recorded (speaker, actor, original recording, place): clips of one group
-    are not independent. device, city: what recorded it and where, empty where the corpus does not say.
-    """
-
-    path: Path
-    labels: tuple[str, ...]
-    fold: int | None = None
-    licence: str = ""
-    source: str = ""
-    split: str | None = None
-    group: str = ""
-    device: str = ""
-    city: str = ""
-
-    @property
-    def label(self) -> str:
-        """Its only label. Raises InputError where it has several, or none."""
-        if len(self.labels) != 1:
-            raise InputError(
-                f"found {len(self.labels)} labels of {self.path}, expected one: this needs a corpus of one label a clip"
-            )
-        return self.labels[0]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with one file of a corpus, or with what a table says of it.
-
-    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "short" (for
-    what is asked of it), "length" (not as published), "duplicate" (an
-    entry twice) or "label" (one that is no class). what: found and expected, in a sentence. tolerated: whether the
-    corpus is known for it, and goes on without the clip.
-    """
-
-    path: Path
-    kind: str
-    what: str
-    tolerated: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,67 +20,67 @@ class Corpus:
     """Clips and the names of their classes, in the order of the corpus's own table of classes, else sorted.
 
     multi_label: whether a clip may have several labels. faults: what its tables name and it lacks, or say wrong; those
-    clips are not among `clips`. defects: files that are damaged in every copy, as published. seconds: how long clips
-    are, least and most; None where they are of any length. licence, citation: of the corpus as a whole, empty where
-    unknown.
+    clips are not among `clips`. Whatever sequences are given, both are kept as Clips and Faults: few bytes each.
+    defects: files that are damaged in every copy, as published. seconds: how long clips are, least and most; None where
+    they are of any length. licence, citation: of the corpus as a whole, empty where unknown.
     Raises InputError where there are no clips, fewer than two classes, one file twice, a label that is no class, a clip
     without a label, or, but in a multi-label corpus, one with several.
     """
 
     name: str
-    clips: tuple[Clip, ...]
+    clips: Sequence[Clip]
     labels: tuple[str, ...]
     multi_label: bool = False
-    faults: tuple[Fault, ...] = ()
+    faults: Sequence[Fault] = ()
     defects: tuple[Path, ...] = ()
     seconds: tuple[float, float] | None = None
     licence: str = ""
     citation: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "clips", Clips.of(self.clips))
+        object.__setattr__(self, "faults", Faults.of(self.faults))
         if not self.clips:
-            none = f"none of the {len(self.missing)} clips of its tables" if self.missing else "no clips"
+            missing = Faults.of(self.faults).counted("missing")
+            none = f"none of the {missing} clips of its tables" if missing else "no clips"
             raise InputError(f"{self.name}: found {none}, expected labelled recordings")
         if len(self.labels) < 2:
             raise InputError(f"{self.name}: found {len(self.labels)} class, expected at least 2")
-        unknown = {label for clip in self.clips for label in clip.labels} - set(self.labels)
-        if unknown:
+        counts, labels = self._clips.held()
+        if unknown := {self._clips.labels[label] for label in np.unique(labels)} - set(self.labels):
             raise InputError(f"{self.name}: labels {sorted(unknown)} are not among its classes {list(self.labels)}")
-        for clip in self.clips:
-            if not clip.labels or (not self.multi_label and len(clip.labels) > 1):
-                expected = "at least one" if self.multi_label else "one"
-                raise InputError(f"{self.name}: {clip.path} has {len(clip.labels)} labels, expected {expected}")
-        twice = [str(path) for path, count in Counter(clip.path for clip in self.clips).items() if count > 1]
-        if twice:
-            raise InputError(f"{self.name}: {twice[0]} is listed more than once; keep one entry a file")
-
-    @property
-    def missing(self) -> tuple[Path, ...]:
-        """Files that its tables name and that are not there."""
-        return tuple(fault.path for fault in self.faults if fault.kind == "missing")
+        wrong = np.flatnonzero(counts < 1 if self.multi_label else counts != 1)
+        if len(wrong):
+            expected = "at least one" if self.multi_label else "one"
+            path, found = self.clips[wrong[0]].path, counts[wrong[0]]
+            raise InputError(f"{self.name}: {path} has {found} labels, expected {expected}")
+        if (twice := self._clips.repeated()) is not None:
+            raise InputError(f"{self.name}: {self.clips[twice].path} is listed more than once; keep one entry a file")
 
     @property
     def folds(self) -> tuple[int, ...]:
         """The folds its clips lie in, rising; empty where the corpus has none."""
-        return tuple(sorted({clip.fold for clip in self.clips if clip.fold is not None}))
+        return tuple(sorted(fold for fold in self._clips.folds.counts() if fold is not None))
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Which of SPLITS its clips lie in; empty where the corpus has none."""
-        found = {clip.split for clip in self.clips}
+        found = self._clips.splits.counts()
         return tuple(split for split in SPLITS if split in found)
 
     @cached_property
     def targets(self) -> tuple[int, ...]:
         """Index into `labels` of each clip's only label; several are told by `positives`. Raises as `Clip.label`."""
-        return tuple(self._index[clip.label] for clip in self.clips)
+        counts, labels = self._clips.held()
+        if len(several := np.flatnonzero(counts != 1)):
+            _ = self.clips[several[0]].label  # says what is wrong
+        return tuple(self._index[labels].tolist())
 
-    def positives(self, clips: Sequence[int] | None = None) -> np.ndarray:
+    def positives(self, clips: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Which classes clips hold, multi-label or not: bool (clips, classes), of all or of those at these indices."""
-        chosen = self.clips if clips is None else [self.clips[i] for i in clips]
-        found = np.zeros((len(chosen), len(self.labels)), bool)
-        for row, clip in zip(found, chosen, strict=True):
-            row[[self._index[label] for label in clip.labels]] = True
+        counts, labels = (self._clips if clips is None else self._clips.take(clips)).held()
+        found = np.zeros((len(counts), len(self.labels)), bool)
+        found[np.repeat(np.arange(len(counts)), counts), self._index[labels]] = True
         return found
 
     @property
@@ -147,24 +98,31 @@ class Corpus:
 
     def select(self, wanted: Callable[[Clip], bool]) -> Corpus:
         """The clips for which `wanted` holds, in order; classes stay. Raises InputError where none is left."""
-        return replace(self, clips=tuple(clip for clip in self.clips if wanted(clip)))
+        return self.subset([number for number, clip in enumerate(self.clips) if wanted(clip)])
 
     def part(self, split: str | None = None, fold: int | None = None) -> np.ndarray:
         """Indices of the clips of a split, or of a fold, rising: int64 (clips,)."""
-        found = (clip.split == split if split is not None else clip.fold == fold for clip in self.clips)
-        return np.flatnonzero(np.fromiter(found, bool, len(self.clips)))
+        if split is not None:
+            return np.flatnonzero(self._clips.splits.among(lambda own: own == split))
+        return np.flatnonzero(self._clips.folds.among(lambda own: own == fold))
 
-    def subset(self, clips: Sequence[int]) -> Corpus:
+    def subset(self, clips: Sequence[int] | np.ndarray) -> Corpus:
         """The clips at these indices, in this order; classes stay. Raises InputError where there are none."""
-        return replace(self, clips=tuple(self.clips[i] for i in clips))
+        return replace(self, clips=self._clips.take(clips))
 
     def without_licences(self, licences: Collection[str]) -> Corpus:
         """Leave out the clips under any of these licences."""
-        return self.select(lambda clip: clip.licence not in licences)
+        return self.subset(np.flatnonzero(self._clips.licences.among(lambda licence: licence not in licences)))
+
+    @property
+    def _clips(self) -> Clips:
+        return Clips.of(self.clips)
 
     @cached_property
-    def _index(self) -> dict[str, int]:
-        return {label: i for i, label in enumerate(self.labels)}
+    def _index(self) -> np.ndarray:
+        """Index into `labels` of each label of the clips' own table."""
+        places = {label: place for place, label in enumerate(self.labels)}
+        return np.array([places.get(label, -1) for label in self._clips.labels], np.int64)
 
 
 def file_hash(path: Path) -> str:

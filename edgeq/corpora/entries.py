@@ -5,29 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeq.corpora.corpus import Clip, Fault
+from edgeq.corpora.clips import Clip, GrowingClips
+from edgeq.corpora.columns import Seen
+from edgeq.corpora.faults import Fault, GrowingFaults
 
 
 @dataclass
 class Entries:
     """Clips of a table as they are read, in order. classes: all labels, of clips that are missing too."""
 
-    clips: list[Clip] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    clips: GrowingClips = field(default_factory=GrowingClips)
+    faults: GrowingFaults = field(default_factory=GrowingFaults)
     classes: set[str] = field(default_factory=set)
-    _seen: set[Path] = field(default_factory=set)
+    _seen: Seen = field(default_factory=Seen)
 
     def add(self, where: str, clip: Clip) -> None:
         """Take in a clip; where its file is not there or was named before, a fault. where: its line, for people."""
         self.classes.update(clip.labels)
-        if clip.path in self._seen:
+        if not self._seen.add(str(clip.path)):
             self.faults.append(Fault(clip.path, "duplicate", f"{where}: {clip.path} is listed twice; drop one line"))
         elif not _is_there(clip.path):
             told = f"{where}: {clip.path} is not there; restore it or drop the line"
             self.faults.append(Fault(clip.path, "missing", told))
         else:
             self.clips.append(clip)
-        self._seen.add(clip.path)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.corpora.table import Row
@@ -62,9 +63,9 @@ def _read(folder: Path, subset: bool) -> Corpus:
     published = meta == folder / _PUBLISHED
     return Corpus(
         folder.resolve().name,
-        tuple(entries.clips),
+        entries.clips.clips(),
         entries.labels,
-        faults=tuple(entries.faults),
+        faults=entries.faults.faults(),
         seconds=(_SECONDS, _SECONDS) if published else None,
         licence=(LICENCE_ESC10 if subset else LICENCE) if published else "",
         citation=CITATION if published else "",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.audio import decode
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.clips import Clip, Clips
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 
@@ -13,17 +14,15 @@ from edgeq.errors import InputError
 def read(folder: Path) -> Corpus:
     """Read every recording below the folders of `folder`, each named after its class.
 
-    Recordings are those of `decode.recordings`. Clips are sorted by path, so that the order is the same on every
+    Recordings are those of `decode.each_recording`. Clips are sorted by path, so that the order is the same on every
     machine; there are no folds.
     Raises InputError where there are fewer than two classes or a class has no recording.
     """
-    clips: list[Clip] = []
     classes = class_folders(folder)
-    for class_folder in classes:
-        clips += [Clip(path, (class_folder.name,)) for path in decode.recordings(class_folder)]
     if len(classes) < 2:
         raise InputError(f"{folder}: found {len(classes)} class folders, expected one folder a class")
-    return Corpus(folder.resolve().name, tuple(clips), tuple(one.name for one in classes))
+    clips = Clips.of(Clip(path, (one.name,)) for one in classes for path in decode.each_recording(one))
+    return Corpus(folder.resolve().name, clips, tuple(one.name for one in classes))
 
 
 def class_folders(folder: Path) -> list[Path]:

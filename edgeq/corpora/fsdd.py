@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.audio import decode
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import SPLITS, Clip, Corpus
+from edgeq.corpora.clips import SPLITS, Clip
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
@@ -39,7 +40,7 @@ def read(folder: Path) -> Corpus:
         path = row.inside(folder, name)
         licence, source, group = row.get("licence", "license"), row.get("source"), row.get("group")
         entries.add(row.where, Clip(path, labels, row.number("fold"), licence, source, split, group))
-    return Corpus(folder.resolve().name, tuple(entries.clips), entries.labels, multi_label, tuple(entries.faults))
+    return Corpus(folder.resolve().name, entries.clips.clips(), entries.labels, multi_label, entries.faults.faults())
 
 
 def _tables(folder: Path) -> list[Path]:

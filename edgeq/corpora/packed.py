@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from edgeq.audio import frontend as frontends
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.maps import at_speed, logmel_spec
 from edgeq.corpora import orders
-from edgeq.corpora.corpus import SPLITS, Clip
+from edgeq.corpora.clips import SPLITS, Clips, Columns
+from edgeq.corpora.columns import Coded, Texts
 from edgeq.errors import InputError, naming
 
 INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 2
@@ -41,12 +43,11 @@ class Packed:
     """A packed corpus, opened: what it says of its clips as arrays, and the clips themselves when they are asked for.
 
     frontend: what its log-mel was computed with (a `maps.logmel_spec`); None where it holds recordings. speeds: at
-    which it has log-mel, the first is 1. step: what one code stands for where codes are int16. positive_counts,
-    positive_labels: how many classes each clip holds, and these end to end, indices into `labels`. fold: of each clip,
-    -1 for none. split: index into corpus.SPLITS, -1 for none. clip_licence: index into `licences`. shard_starts: the
-    first clip of each shard. offsets, sizes, checksums: of each clip's data at each speed, (clips, speeds): first byte,
-    how many, their CRC-32. seconds: of each recording. licence, citation: of the corpus as a whole, empty where
-    unknown. hash: sha256 of the index, which holds those of the shards.
+    which it has log-mel, the first is 1. step: what one code stands for where codes are int16. clips: what is known of
+    them without reading them; their paths are folder/key, where no file is. shard_starts: the first clip of each shard.
+    offsets, sizes, checksums: of each clip's data at each speed, (clips, speeds): first byte, how many, their CRC-32.
+    seconds: of each recording. licence, citation: of the corpus as a whole, empty where unknown. hash: sha256 of the
+    index, which holds those of the shards.
     """
 
     folder: Path
@@ -56,52 +57,22 @@ class Packed:
     frontend: FrontendSpec | None
     speeds: tuple[float, ...]
     step: float | None
-    licences: tuple[str, ...]
+    clips: Clips
     shards: tuple[Shard, ...]
     shard_starts: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
     checksums: np.ndarray
     seconds: np.ndarray
-    positive_counts: np.ndarray
-    positive_labels: np.ndarray
-    fold: np.ndarray
-    split: np.ndarray
-    clip_licence: np.ndarray
     licence: str
     citation: str
     hash: str
 
     def __len__(self) -> int:
-        return len(self.fold)
+        return len(self.clips)
 
     def __repr__(self) -> str:
         return f"Packed({self.name!r}, {str(self.folder)!r}, {len(self)} clips in {len(self.shards)} shards)"
-
-    @property
-    def folds(self) -> tuple[int, ...]:
-        """The folds its clips lie in, rising; empty where the corpus has none."""
-        return tuple(int(fold) for fold in np.unique(self.fold) if fold >= 0)
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Which of corpus.SPLITS its clips lie in; empty where the corpus has none."""
-        return tuple(SPLITS[split] for split in np.unique(self.split) if split >= 0)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """Index into `labels` of each clip's only label, (clips,). Raises InputError where clips have several."""
-        if self.multi_label:
-            raise InputError(f"{self.name}: clips have several labels, expected one; this works on one label a clip")
-        return self.positive_labels
-
-    def positives(self, clips: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Which classes the clips at these indices hold, multi-label or not: bool (n, classes)."""
-        chosen = np.asarray(clips, np.int64)
-        counts, labels = self._positives(chosen)
-        found = np.zeros((len(chosen), len(self.labels)), bool)
-        found[np.repeat(np.arange(len(chosen)), counts), labels] = True
-        return found
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -110,19 +81,7 @@ class Packed:
 
     def key(self, clip: int) -> str:
         """What a clip is called in its shard."""
-        ends, content = self._key_arrays
-        return content[int(ends[clip - 1]) if clip else 0 : int(ends[clip])].tobytes().decode()
-
-    def clip(self, clip: int) -> Clip:
-        """What is known of a clip without reading it; its path is folder/key, where no file is."""
-        _, labels = self._positives(np.array([clip]))
-        return Clip(
-            path=self.folder / self.key(clip),
-            labels=tuple(self.labels[label] for label in labels),
-            fold=None if self.fold[clip] < 0 else int(self.fold[clip]),
-            licence=self.licences[self.clip_licence[clip]],
-            split=None if self.split[clip] < 0 else SPLITS[self.split[clip]],
-        )
+        return self.clips.name(clip)
 
     def order(self, seed: int, epoch: int, clips: np.ndarray | None = None) -> np.ndarray:
         """In which order an epoch hears all clips, or these: a permutation that seed and epoch alone decide."""
@@ -138,7 +97,7 @@ class Packed:
         `order`; clips of rare classes come more than once.
         """
         chosen = np.arange(len(self)) if clips is None else np.asarray(clips, np.int64)
-        counts, labels = self._positives(chosen)
+        counts, labels = self.clips.take(chosen).held()
         drawn = orders.balanced(chosen, counts, labels, len(chosen) if count is None else count, seed, epoch)
         return orders.shuffled(drawn, self.shard_starts, seed, epoch)
 
@@ -194,21 +153,6 @@ class Packed:
                 digest = hashlib.file_digest(handle, "sha256")
             if digest.hexdigest() != shard.sha256:
                 raise _damaged(path, f"damaged: its sha256 is not the one in {INDEX}")
-
-    @cached_property
-    def _key_arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:  # few ask for names: not kept from the start
-            return arrays["key_ends"], arrays["key_bytes"]
-
-    def _positives(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many classes these clips hold, and these classes end to end."""
-        counts = self.positive_counts[clips]
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return counts, self.positive_labels[np.repeat(self._positive_starts[clips], counts) + within]
-
-    @cached_property
-    def _positive_starts(self) -> np.ndarray:
-        return np.cumsum(self.positive_counts, dtype=np.int64) - self.positive_counts
 
     def _logmel(self, clip: int, spec: FrontendSpec, speed: float) -> np.ndarray:
         if self.frontend is None:
@@ -294,12 +238,13 @@ def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]
     """The arrays of a packed corpus but its keys. Raises InputError where they are not those that its index means."""
     path = folder / ARRAYS
     try:
-        content = path.read_bytes()
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); restore it or pack again") from error
-    if hashlib.sha256(content).hexdigest() != table["arrays_sha256"]:
+    if digest.hexdigest() != table["arrays_sha256"]:
         raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; restore it or pack again")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files if not name.startswith("key_")}
 
 
@@ -307,6 +252,7 @@ def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
     shards = tuple(Shard(**one) for one in table["shards"])
     logmel = table["logmel"]
     starts = np.cumsum([0, *(shard.clips for shard in shards)])[:-1]
+    arrays = read_arrays(folder, table)
     return Packed(
         folder=folder,
         name=table["name"],
@@ -315,14 +261,61 @@ def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
         frontend=None if logmel is None else FrontendSpec.from_json(logmel["frontend"]),
         speeds=(1.0,) if logmel is None else tuple(logmel["speeds"]),
         step=None if logmel is None else logmel["step"],
-        licences=tuple(table["licences"]),
+        clips=_clips(folder, table, arrays),
         licence=table["licence"],
         citation=table["citation"],
         shards=shards,
         shard_starts=starts,
         hash=sha256,
-        **read_arrays(folder, table),
+        **{name: arrays[name] for name in ("offsets", "sizes", "checksums", "seconds")},
     )
+
+
+def _clips(folder: Path, table: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Clips:
+    count = len(arrays["fold"])
+    folds, fold_codes = np.unique(arrays["fold"], return_inverse=True)
+    none = np.broadcast_to(np.uint8(0), count)
+    empty = Texts(none, np.zeros(0, np.uint8))
+    label_ends = np.cumsum(arrays["positive_counts"], dtype=np.int64)
+    return Clips(
+        Columns(
+            folder=Coded((f"{folder}{os.sep}",), none),
+            name=_Keys(folder, count),
+            labels=tuple(table["labels"]),
+            label=arrays["positive_labels"],
+            label_ends=label_ends,
+            fold=Coded(tuple(None if fold < 0 else fold for fold in folds.tolist()), _small(fold_codes, len(folds))),
+            split=Coded((None, *SPLITS), _small(arrays["split"] + 1, len(SPLITS))),
+            licence=Coded(tuple(table["licences"]), arrays["clip_licence"]),
+            source=empty,
+            group=empty,
+            device=Coded(("",), none),
+            city=Coded(("",), none),
+        )
+    )
+
+
+def _small(numbers: np.ndarray, most: int) -> np.ndarray:
+    return numbers.astype(np.min_scalar_type(most))
+
+
+@dataclass(frozen=True, eq=False)
+class _Keys:
+    """What clips are called in their shards: few ask, so they are read when the first is."""
+
+    folder: Path
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, clip: int) -> str:
+        return self._texts[clip]
+
+    @cached_property
+    def _texts(self) -> Texts:
+        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
+            return Texts(arrays["key_ends"], arrays["key_bytes"])
 
 
 @contextmanager

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
+from edgeq.corpora.faults import Fault
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 

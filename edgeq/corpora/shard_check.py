@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.corpora import packed
-from edgeq.corpora.corpus import Fault
+from edgeq.corpora.faults import Fault
 from edgeq.errors import InputError
 from edgeq.progress import progress
 

@@ -21,7 +21,7 @@ from edgeq import atomic
 from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.maps import at_speed
-from edgeq.corpora.corpus import Clip
+from edgeq.corpora.clips import Clip
 from edgeq.errors import InputError, naming
 
 DTYPES = ("float16", "int16")

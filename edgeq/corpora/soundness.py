@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from edgeq.audio import decode
 from edgeq.audio.decode import EmptyRecording, Recording
-from edgeq.corpora.corpus import Corpus, Fault
+from edgeq.corpora.columns import Numbers
+from edgeq.corpora.corpus import Corpus
+from edgeq.corpora.faults import Fault, Faults, GrowingFaults
 from edgeq.errors import InputError
 from edgeq.progress import Advance
 
@@ -24,16 +31,30 @@ _TOGETHER = 64  # clips that a process is given at a time
 _WORTH_A_PROCESS = 1000  # clips
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Headers:
+    """What the headers of clips say, each (clips,). Where a clip cannot be used: rate and channels 0, seconds NaN."""
+
+    sample_rates: np.ndarray
+    channels: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Which clips can be used: bool (clips,)."""
+        return self.sample_rates > 0
+
+
+@dataclass(frozen=True, eq=False)
 class Soundness:
     """Which clips of a corpus can be used.
 
-    recordings: what each clip's header says, in the corpus's order, None where the clip cannot be used. faults: of
-    those, "unreadable", "empty" or "short"; tolerated where every copy of the corpus has them.
+    headers: of each clip, in the corpus's order. faults: of those that cannot be used, "unreadable", "empty" or
+    "short"; tolerated where every copy of the corpus has them.
     """
 
-    recordings: tuple[Recording | None, ...]
-    faults: tuple[Fault, ...]
+    headers: Headers
+    faults: Faults
 
 
 def soundness(
@@ -46,17 +67,20 @@ def soundness(
     Raises InputError where a process dies.
     """
     defects = set(corpus.defects)
-    recordings: list[Recording | None] = []
-    faults: list[Fault] = []
-    for found in _read_all([clip.path for clip in corpus.clips], decoded, least, jobs):
-        if isinstance(found, Recording):
-            recordings.append(found)
-        else:
-            recordings.append(None)
+    rates, channels, seconds, faults = Numbers(), Numbers(), array("d"), GrowingFaults()
+    jobs = min(jobs, len(corpus.clips) // _WORTH_A_PROCESS)
+    for found in _read_all((clip.path for clip in corpus.clips), decoded, least, jobs):
+        if isinstance(found, Fault):
             faults.append(replace(found, tolerated=found.path in defects))
+            rate, channel_count, length = 0, 0, math.nan
+        else:
+            rate, channel_count, length = found.sample_rate, found.channels, found.seconds
+        rates.append(rate)
+        channels.append(channel_count)
+        seconds.append(length)
         if advance is not None:
             advance(1)
-    return Soundness(tuple(recordings), tuple(faults))
+    return Soundness(Headers(rates.column(), channels.column(), np.array(seconds)), faults.faults())
 
 
 def sound(corpus: Corpus, faults: Sequence[Fault]) -> Corpus:
@@ -78,16 +102,19 @@ def check_share(name: str, wrong: Sequence[str], clips: int) -> None:
         )
 
 
-def _read_all(paths: Sequence[Path], decoded: bool, least: float, jobs: int) -> Iterator[Recording | Fault]:
-    """Each recording's header, or what is wrong with it, in order."""
-    jobs = min(jobs, len(paths) // _WORTH_A_PROCESS)
+def _read_all(paths: Iterator[Path], decoded: bool, least: float, jobs: int) -> Iterator[Recording | Fault]:
+    """Each recording's header, or what is wrong with it, in order; few paths are taken ahead of what was asked for."""
     if jobs < 2:
-        for path in paths:
-            yield _read(path, decoded, least)
+        yield from (_read_one(path, decoded, least) for path in paths)
         return
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _leave_ctrl_c)
+    running: deque[Future[list[Recording | Fault]]] = deque()
     try:
-        yield from pool.map(partial(_read, decoded=decoded, least=least), paths, chunksize=_TOGETHER)
+        while (together := list(islice(paths, _TOGETHER))) or running:
+            if together:
+                running.append(pool.submit(_read, together, decoded, least))
+            if len(running) > 2 * jobs or not together:
+                yield from running.popleft().result()
     except BrokenProcessPool as error:
         raise InputError("a process that read recordings died; run again with --jobs 1 to see at which one") from error
     finally:
@@ -99,7 +126,11 @@ def _leave_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _read(path: Path, decoded: bool, least: float) -> Recording | Fault:
+def _read(paths: Iterable[Path], decoded: bool, least: float) -> list[Recording | Fault]:
+    return [_read_one(path, decoded, least) for path in paths]
+
+
+def _read_one(path: Path, decoded: bool, least: float) -> Recording | Fault:
     try:
         recording = decode.info(path)
         if decoded:

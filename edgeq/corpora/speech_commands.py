@@ -7,7 +7,9 @@ from pathlib import Path
 
 from edgeq.audio import decode
 from edgeq.corpora import folders, table
-from edgeq.corpora.corpus import Clip, Corpus, Fault
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
+from edgeq.corpora.faults import Fault
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
 

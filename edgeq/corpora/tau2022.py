@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 from edgeq.errors import InputError
@@ -44,9 +45,9 @@ def read(folder: Path) -> Corpus:
         raise InputError(f"{folder / _TABLE}: lacks {unknown[0]}, which evaluation_setup/ names; restore both")
     return Corpus(
         folder.resolve().name,
-        tuple(entries.clips),
+        entries.clips.clips(),
         entries.labels,
-        faults=tuple(entries.faults),
+        faults=entries.faults.faults(),
         seconds=(1.0, 1.0),
         licence=LICENCE,
         citation=CITATION,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from edgeq.corpora.corpus import Clip, Corpus, file_hash
+import numpy as np
+
+from edgeq.corpora.clips import Clips
+from edgeq.corpora.corpus import Corpus, file_hash
 
 
-def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...]:
+def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> Clips:
     """The clips that a bundle says it was trained on; none where it says nothing of them, or it cannot be told.
 
     provenance: the bundle's; of an ensemble, what any member was trained on counts. The clips' own bytes are compared
@@ -17,24 +19,28 @@ def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> tuple[Clip, ...
     out as damaged are found.
     Raises InputError where a file cannot be read.
     """
+    return Clips.of(corpus.clips).take(_heard(provenance, corpus))
+
+
+def _heard(provenance: Mapping[str, Any], corpus: Corpus) -> np.ndarray:
+    """Indices of those clips, rising."""
+    none = np.zeros(0, np.int64)
     members = provenance.get("members")
     if isinstance(members, list):
         parts = [one.get("provenance") for one in members if isinstance(one, Mapping)]
-        heard = {clip.path for part in parts if isinstance(part, Mapping) for clip in trained_on(part, corpus)}
-        return tuple(clip for clip in corpus.clips if clip.path in heard)
+        heard = [_heard(part, corpus) for part in parts if isinstance(part, Mapping)]
+        return np.unique(np.concatenate([none, *heard]))
     folds, licences = provenance.get("folds"), provenance.get("exclude_licences", [])
-    unsound = provenance.get("left_out_sha256") or ()
     if provenance.get("corpus") != corpus.name or not isinstance(folds, list) or not isinstance(licences, list):
-        return ()
-    splits = provenance.get("splits") or {clip.split for clip in corpus.clips}
-    clips = tuple(
-        clip
-        for clip in corpus.clips
-        if clip.licence not in licences
-        and (not folds or clip.fold in folds)
-        and clip.split in splits
-        and not (unsound and file_hash(clip.path) in unsound)
-    )
-    if not clips or len(clips) != provenance.get("clips"):
-        return ()
-    return clips if replace(corpus, clips=clips).hash == provenance.get("corpus_sha256") else ()
+        return none
+    clips, splits = Clips.of(corpus.clips), provenance.get("splits")
+    used = clips.licences.among(lambda licence: licence not in licences)
+    used &= clips.folds.among(lambda fold: not folds or fold in folds)
+    used &= clips.splits.among(lambda split: not splits or split in splits)
+    chosen = np.flatnonzero(used)
+    if unsound := provenance.get("left_out_sha256") or ():
+        sound = (file_hash(corpus.clips[clip].path) not in unsound for clip in chosen.tolist())
+        chosen = chosen[np.fromiter(sound, bool, len(chosen))]
+    if not len(chosen) or len(chosen) != provenance.get("clips"):
+        return none
+    return chosen if corpus.subset(chosen).hash == provenance.get("corpus_sha256") else none

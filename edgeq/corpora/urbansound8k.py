@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeq.corpora import table
-from edgeq.corpora.corpus import Clip, Corpus
+from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.entries import Entries
 from edgeq.corpora.layout import Layout
 
@@ -35,9 +36,9 @@ def read(folder: Path) -> Corpus:
         entries.add(row.where, Clip(path, (label,), row.number("fold"), LICENCE, source, group=recording))
     return Corpus(
         folder.resolve().name,
-        tuple(entries.clips),
+        entries.clips.clips(),
         entries.labels,
-        faults=tuple(entries.faults),
+        faults=entries.faults.faults(),
         seconds=(0.0, 4.05),  # "<=4s", and a little
         licence=LICENCE,
         citation=CITATION,
