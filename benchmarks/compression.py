@@ -20,7 +20,7 @@ from edgeq.nets import registry
 from edgeq.nets.count import totals
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import recipe as recipes
-from edgeq.training.recipe import Recipe
+from edgeq.training.tables import Recipe
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "compression.md"

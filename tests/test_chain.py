@@ -24,8 +24,8 @@ from edgeq.nets.count import totals
 from edgeq.nets.spec import EnsembleSpec
 from edgeq.training import fit as fitting
 from edgeq.training import recipe as recipes
-from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps
+from edgeq.training.tables import Recipe
 from edgeq.training.trial import held_out_scores
 
 TEACHER = """

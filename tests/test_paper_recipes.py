@@ -22,7 +22,7 @@ from edgeq.nets import arrays, registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import recipe as recipes
 from edgeq.training import result
-from edgeq.training.recipe import Pruning, Recipe, Validation
+from edgeq.training.tables import Pruning, Recipe, Validation
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "benchmarks" / "recipes").glob("*.toml"))
 WHOLE, PRUNED = (8,) * 13, (8,) * 6 + (4,) * 6 + (8,)

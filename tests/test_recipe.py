@@ -29,6 +29,7 @@ from edgeq.training.config import Distillation
 from edgeq.training.evaluate import clip_probabilities, normalisation
 from edgeq.training.features import at_speed, corpus_maps
 from edgeq.training.session import corpus_at
+from edgeq.training.tables import Member, Pruning
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -320,18 +321,18 @@ ratios = { conv1 = 0.25, conv3 = 0.3125 }
 def test_ratios_stand_for_sites(tmp_path: Path) -> None:
     table = '[prune]\nmethod = "l1"\nratios = { conv1 = 0.25, "conv3" = 0 }\n'
     recipe = recipes.read(_written(tmp_path, RECIPE + table))
-    assert recipe.prune == recipes.Pruning("l1", None, ("conv1=0.25", "conv3=0.0"))
+    assert recipe.prune == Pruning("l1", None, ("conv1=0.25", "conv3=0.0"))
     assert recipe.of_members() == (recipe,)
 
 
 def test_members_are_recipes_that_differ_in_what_goes(tmp_path: Path) -> None:
     recipe = recipes.read(_written(tmp_path, RECIPE + ENSEMBLE))
     assert recipe.members == (
-        recipes.Member("c1", ("conv1=0.25",)),
-        recipes.Member("c13", ("conv1=0.25", "conv3=0.3125")),
+        Member("c1", ("conv1=0.25",)),
+        Member("c13", ("conv1=0.25", "conv3=0.3125")),
     )
     one, other = recipe.of_members()
-    assert other.prune == recipes.Pruning("similarity", None, ("conv1=0.25", "conv3=0.3125"))
+    assert other.prune == Pruning("similarity", None, ("conv1=0.25", "conv3=0.3125"))
     assert (one.member, other.member) == ("c1", "c13")
     assert replace(one, member="", prune=None) == replace(other, member="", prune=None)
     assert one.of_members() == (one,)
@@ -396,7 +397,7 @@ temperature = 4
     recipe = recipes.read(_written(tmp_path, RECIPE.replace("seed = 1", f"seed = 1\n{widths}") + rest))
     plain = recipes.read(teacher)
     assert recipe.architecture.widths == (8, 8, 16, 20)
-    assert recipe.prune == recipes.Pruning("l1", 0.5, ("conv2=0.25", "conv3"))
+    assert recipe.prune == Pruning("l1", 0.5, ("conv2=0.25", "conv3"))
     assert recipe.fine_tune == replace(recipe.fit, epochs=5, learning_rate=1e-3)
     assert recipe.teacher is not None and recipe.teacher.recipe == plain
     assert (recipe.teacher.seeds, recipe.teacher.how) == ((0, 1), Distillation(0.5, 4.0))

@@ -16,7 +16,7 @@ from edgeq.errors import InputError
 from edgeq.training import recipe as recipes
 from edgeq.training.evaluate import clip_probabilities
 from edgeq.training.features import CorpusMaps, corpus_maps
-from edgeq.training.recipe import Recipe
+from edgeq.training.tables import Recipe
 from edgeq.training.teacher import Member, Teacher
 from edgeq.training.trial import HeldBack, Trained, train_on
 

@@ -38,8 +38,8 @@ from edgeq.training import processes
 from edgeq.training.augment import check_crops
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Logmels
-from edgeq.training.recipe import Recipe
 from edgeq.training.session import maps, session
+from edgeq.training.tables import Recipe
 from edgeq.training.trial import HeldBack, Trained, calibrate, train_on
 
 

@@ -16,8 +16,8 @@ from edgeq.corpora import Corpus, Fault
 from edgeq.errors import InputError
 from edgeq.training import processes, result
 from edgeq.training import recipe as recipes
-from edgeq.training.recipe import Recipe
 from edgeq.training.session import corpus_at, maps, sound
+from edgeq.training.tables import Recipe
 from edgeq.training.trial import held_out_scores
 
 

@@ -18,7 +18,7 @@ from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.runtime.torch import network
 from edgeq.training.features import logmel_spec
-from edgeq.training.recipe import Recipe
+from edgeq.training.tables import Recipe
 
 
 def architecture(recipe: Recipe, opened: Bundle, labels: Sequence[str]) -> ArchitectureSpec:

@@ -1,12 +1,11 @@
-"""Recipes: a TOML file that says how a model is trained, read strictly."""
+"""Recipes: a TOML file that says how a model is trained, read strictly into `tables`."""
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,119 +13,9 @@ from edgeq import manifest
 from edgeq.audio.frontend import PRESETS, FrontendSpec, with_derivatives
 from edgeq.errors import InputError, naming
 from edgeq.nets import registry
-from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training.config import PAPER, Distillation, FitConfig
-
-HEADS = ("new", "transfer", "own")
-
-
-@dataclass(frozen=True)
-class Start:
-    """The [start] table: a trained network that the first stage goes on from, in the place of fresh weights.
-
-    model: a bundle, with the recipe's architecture and log-mel. head: "new", a classifier in the place of its own;
-    "transfer", one behind its own, see `nets.registry.with_transfer_head`; "own", none, for a corpus of its labels.
-    """
-
-    model: str
-    head: str = "new"
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The [validation] table: on which clips a network is measured while it is trained on others.
-
-    The clips of this split of the corpus, or of this fold. every: how many epochs (or iterations, as the training
-    counts) lie between; keep: of how many of the best networks the weights are kept beside the checkpoint. The best of
-    them is the result: what is measured of it there is more than other clips of the kind would give.
-    """
-
-    split: str = ""
-    fold: int | None = None
-    every: int = 1
-    keep: int = 1
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """The [prune] table: which filters go, once the network is trained.
-
-    method, ratio, sites: as `compress.prune.ratios` takes them; round_to: as `compress.prune.prune`. steps: in how many
-    equal steps the filters go, with an equal share of the epochs of [fine_tune] after each. In a recipe, the table
-    `ratios` (site to ratio) may stand for ratio and sites: conv1 = 0.25 in it is the site "conv1=0.25".
-    """
-
-    method: str
-    ratio: float | None = None
-    sites: tuple[str, ...] = ()
-    round_to: int = 1
-    steps: int = 1
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of [[members]]: a network of an ensemble, pruned from the parent that all of them share.
-
-    name: no other member's. sites: what [prune] takes from it, each as NAME=RATIO; in a recipe, the table `ratios`.
-    """
-
-    name: str
-    sites: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """The [teacher] table: whom the last stage of training learns from, and how.
-
-    models: bundles (zoo names, or folders) whose mean answer teaches where nothing is held out. recipe: trains the
-    teacher on the student's own clips, once for each of `seeds` (none: the student's seed): so wherever a fold is held
-    out, and where there are no models.
-    """
-
-    models: tuple[str, ...] = ()
-    recipe: Recipe | None = None
-    seeds: tuple[int, ...] = ()
-    how: Distillation = PAPER
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained, stage by stage.
-
-    architecture: for as many classes as the corpus turns out to have. frontend: not normalised yet. fit: the [fit]
-    table; then, where there are such tables, prune, fine_tune and teacher. start: what the first stage goes on from.
-    validation: what the last training is measured on. members: the networks of an ensemble, each pruned its own way and
-    then fine-tuned; none: the recipe makes one network. member: which of an ensemble's networks this recipe makes, see
-    `of_members`; "" elsewhere. seed; threads (a result is repeatable for equal threads); exclude_licences: clips under
-    these are left out; licence: of the bundle. sha256: of the recipe file, with that of the teacher's recipe where
-    there is one.
-    """
-
-    name: str
-    architecture: ArchitectureSpec
-    frontend: FrontendSpec
-    fit: FitConfig
-    prune: Pruning | None = None
-    fine_tune: FitConfig | None = None
-    teacher: Teaching | None = None
-    start: Start | None = None
-    validation: Validation | None = None
-    members: tuple[Member, ...] = ()
-    member: str = ""
-    seed: int = 0
-    threads: int = 2
-    exclude_licences: tuple[str, ...] = ()
-    licence: str = ""
-    sha256: str = field(default="", compare=False)
-
-    def of_members(self) -> tuple[Recipe, ...]:
-        """The recipe of each network that this one makes: of every member, or where it has none itself alone."""
-        if self.prune is None or not self.members:
-            return (self,)
-        return tuple(
-            replace(self, prune=replace(self.prune, sites=member.sites), members=(), member=member.name)
-            for member in self.members
-        )
+from edgeq.training.config import Distillation, FitConfig
+from edgeq.training.tables import HEADS, Member, Pruning, Recipe, Start, Teaching, Validation
+from edgeq.training.values import check_keys, list_of, value_of
 
 
 def read(path: Path | str) -> Recipe:
@@ -165,22 +54,22 @@ def _read(path: Path, students: tuple[Path, ...]) -> Recipe:
 def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Recipe:
     tables = ("start", "frontend", "fit", "validation", "prune", "fine_tune", "teacher", "members")
     known = ("name", "architecture", "widths", "output", "seed", "threads", "exclude_licences", "licence", *tables)
-    _check_keys("", table, known, required=("name", "architecture", "fit"))
-    name = manifest.checked_name(_value("", table, "name", str))
-    preset = _value("", table, "architecture", str)
+    check_keys("", table, known, required=("name", "architecture", "fit"))
+    name = manifest.checked_name(value_of("", table, "name", str))
+    preset = value_of("", table, "architecture", str)
     architecture = registry.preset(preset)
     if "widths" in table:
-        architecture = replace(architecture, widths=_list("", table, "widths", int))
+        architecture = replace(architecture, widths=list_of("", table, "widths", int))
     if "output" in table:
-        architecture = replace(architecture, output=_value("", table, "output", str))
-    spec = _frontend(_value("", table, "frontend", dict, {}), registry.frontend(preset), architecture.input_shape)
+        architecture = replace(architecture, output=value_of("", table, "output", str))
+    spec = _frontend(value_of("", table, "frontend", dict, {}), registry.frontend(preset), architecture.input_shape)
     architecture = architecture.with_input_shape(spec.input_shape)
-    seed, threads = _value("", table, "seed", int, 0), _value("", table, "threads", int, 2)
+    seed, threads = value_of("", table, "seed", int, 0), value_of("", table, "threads", int, 2)
     if seed < 0 or not 1 <= threads <= 1024:
         raise InputError(f"seed {seed}, threads {threads}: expected a seed of 0 or more and 1 to 1024 threads")
-    own = _value("", table, "fit", dict)
+    own = value_of("", table, "fit", dict)
     fit = FitConfig(**_fit("fit.", own, required=() if "iterations" in own else ("epochs",)))
-    tuning = _fit("fine_tune.", _value("", table, "fine_tune", dict, {}))
+    tuning = _fit("fine_tune.", value_of("", table, "fine_tune", dict, {}))
     if "epochs" in tuning or "iterations" in tuning:  # whichever [fit] counts
         tuning = {"epochs": 0, "iterations": 0, **tuning}
     with naming("fine_tune"):
@@ -190,26 +79,26 @@ def _from_table(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]
         architecture=architecture,
         frontend=spec,
         fit=fit,
-        prune=_pruning(_value("", table, "prune", dict)) if "prune" in table else None,
+        prune=_pruning(value_of("", table, "prune", dict)) if "prune" in table else None,
         fine_tune=fine_tune if "fine_tune" in table else None,
-        teacher=_teaching(_value("", table, "teacher", dict), path, students) if "teacher" in table else None,
-        start=_start(_value("", table, "start", dict), path) if "start" in table else None,
-        validation=_validation(_value("", table, "validation", dict)) if "validation" in table else None,
+        teacher=_teaching(value_of("", table, "teacher", dict), path, students) if "teacher" in table else None,
+        start=_start(value_of("", table, "start", dict), path) if "start" in table else None,
+        validation=_validation(value_of("", table, "validation", dict)) if "validation" in table else None,
         members=_members(table),
         seed=seed,
         threads=threads,
-        exclude_licences=_list("", table, "exclude_licences", str),
-        licence=_value("", table, "licence", str, ""),
+        exclude_licences=list_of("", table, "exclude_licences", str),
+        licence=value_of("", table, "licence", str, ""),
     )
 
 
 def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, int, int]) -> FrontendSpec:
     changeable = {f.name for f in fields(FrontendSpec)} - {"mean", "std"}
-    _check_keys("frontend.", table, ("preset", *sorted(changeable)))
-    preset = _value("frontend.", table, "preset", str, default)
+    check_keys("frontend.", table, ("preset", *sorted(changeable)))
+    preset = value_of("frontend.", table, "preset", str, default)
     if preset not in PRESETS:
         raise InputError(f"frontend.preset {preset!r}: expected one of {', '.join(PRESETS)}")
-    derivatives = _value("frontend.", table, "derivatives", str, "none" if input_shape[0] == 1 else "time")
+    derivatives = value_of("frontend.", table, "derivatives", str, "none" if input_shape[0] == 1 else "time")
     changes = {key: value for key, value in table.items() if key not in ("preset", "derivatives")}
     # Before the derivatives, which need power 2 or not, and after them, since they come in a width of their own.
     spec = replace(with_derivatives(replace(PRESETS[preset], **changes), derivatives), **changes)
@@ -223,35 +112,35 @@ def _frontend(table: Mapping[str, Any], default: str, input_shape: tuple[int, in
 
 def _fit(within: str, table: Mapping[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
     kinds = {f.name: f.type for f in fields(FitConfig)}
-    _check_keys(within, table, tuple(kinds), required)
+    check_keys(within, table, tuple(kinds), required)
     values: dict[str, Any] = {}
     for key in table:
         if kinds[key] == "tuple[float, ...]":
-            values[key] = tuple(map(float, _list(within, table, key, (int, float))))
+            values[key] = tuple(map(float, list_of(within, table, key, (int, float))))
         elif kinds[key] == "float":
-            values[key] = float(_value(within, table, key, (int, float)))
+            values[key] = float(value_of(within, table, key, (int, float)))
         else:
-            values[key] = _value(within, table, key, {"int": int, "bool": bool}.get(str(kinds[key]), str))
+            values[key] = value_of(within, table, key, {"int": int, "bool": bool}.get(str(kinds[key]), str))
     return values
 
 
 def _start(table: Mapping[str, Any], path: Path) -> Start:
-    _check_keys("start.", table, ("model", "head"), required=("model",))
-    head = _value("start.", table, "head", str, "new")
+    check_keys("start.", table, ("model", "head"), required=("model",))
+    head = value_of("start.", table, "head", str, "new")
     if head not in HEADS:
         raise InputError(f"start.head = {head!r}: expected one of {', '.join(HEADS)}")
-    return Start(_beside(path, _value("start.", table, "model", str)), head)
+    return Start(_beside(path, value_of("start.", table, "model", str)), head)
 
 
 def _validation(table: Mapping[str, Any]) -> Validation:
-    _check_keys("validation.", table, ("split", "fold", "every", "keep"))
-    split = _value("validation.", table, "split", str, "")
+    check_keys("validation.", table, ("split", "fold", "every", "keep"))
+    split = value_of("validation.", table, "split", str, "")
     if ("fold" in table) == bool(split) or split not in ("", "validation", "testing"):
         raise InputError('validation: expected split = "validation" or "testing", or a fold')
-    every, keep = (_value("validation.", table, key, int, 1) for key in ("every", "keep"))
+    every, keep = (value_of("validation.", table, key, int, 1) for key in ("every", "keep"))
     if every < 1 or keep < 1:
         raise InputError(f"validation: every = {every}, keep = {keep}: expected 1 or more of each")
-    return Validation(split, _value("validation.", table, "fold", int) if "fold" in table else None, every, keep)
+    return Validation(split, value_of("validation.", table, "fold", int) if "fold" in table else None, every, keep)
 
 
 def _beside(path: Path, model: str) -> str:
@@ -260,26 +149,26 @@ def _beside(path: Path, model: str) -> str:
 
 
 def _pruning(table: Mapping[str, Any]) -> Pruning:
-    _check_keys("prune.", table, (*(f.name for f in fields(Pruning)), "ratios"), required=("method",))
+    check_keys("prune.", table, (*(f.name for f in fields(Pruning)), "ratios"), required=("method",))
     for key in ("ratio", "sites"):
         if "ratios" in table and key in table:
             raise InputError(f"prune.{key}: prune.ratios says already what goes where; leave out one of them")
     return Pruning(
-        method=_value("prune.", table, "method", str),
-        ratio=float(_value("prune.", table, "ratio", (int, float))) if "ratio" in table else None,
-        sites=_ratios("prune.", table) if "ratios" in table else _list("prune.", table, "sites", str),
-        round_to=_value("prune.", table, "round_to", int, 1),
-        steps=_value("prune.", table, "steps", int, 1),
+        method=value_of("prune.", table, "method", str),
+        ratio=float(value_of("prune.", table, "ratio", (int, float))) if "ratio" in table else None,
+        sites=_ratios("prune.", table) if "ratios" in table else list_of("prune.", table, "sites", str),
+        round_to=value_of("prune.", table, "round_to", int, 1),
+        steps=value_of("prune.", table, "steps", int, 1),
     )
 
 
 def _members(table: Mapping[str, Any]) -> tuple[Member, ...]:
     if "members" not in table:
         return ()
-    given = _list("", table, "members", dict)
+    given = list_of("", table, "members", dict)
     if len(given) < 2:
         raise InputError(f"members: found {len(given)}, expected at least 2; one network alone is [prune]'s")
-    prune = _value("", table, "prune", dict, {})
+    prune = value_of("", table, "prune", dict, {})
     if "prune" not in table:
         raise InputError("members: nothing says how they are pruned; add [prune] with method")
     for key in ("ratio", "sites", "ratios"):
@@ -287,9 +176,9 @@ def _members(table: Mapping[str, Any]) -> tuple[Member, ...]:
             raise InputError(f"prune.{key}: every member has ratios of its own; leave it out")
     members: dict[str, Member] = {}
     for number, one in enumerate(given, 1):
-        _check_keys(f"members.{number}.", one, ("name", "ratios"), required=("name", "ratios"))
+        check_keys(f"members.{number}.", one, ("name", "ratios"), required=("name", "ratios"))
         with naming(f"members.{number}"):
-            name = manifest.checked_name(_value("", one, "name", str))
+            name = manifest.checked_name(value_of("", one, "name", str))
         if name in members:
             raise InputError(f"members.{number}.name = {name!r}: an earlier member has that name; choose another")
         members[name] = Member(name, _ratios(f"members.{name}.", one))
@@ -298,36 +187,36 @@ def _members(table: Mapping[str, Any]) -> tuple[Member, ...]:
 
 def _ratios(within: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     """The table `ratios` as sites, each with its own ratio."""
-    ratios = _value(within, table, "ratios", dict)
+    ratios = value_of(within, table, "ratios", dict)
     if not ratios:
         raise InputError(f"{within}ratios: is empty; name at least one site, as in ratios = {{conv1 = 0.25}}")
     for site, ratio in ratios.items():
         if isinstance(ratio, dict):  # what TOML makes of a dot in a key
             quoted = f'"{site}.{next(iter(ratio), "")}"'
             raise InputError(f"{within}ratios.{site}: is a table; write the name of a site with a dot as {quoted}")
-    return tuple(f"{site}={float(_value(f'{within}ratios.', ratios, site, (int, float)))!r}" for site in ratios)
+    return tuple(f"{site}={float(value_of(f'{within}ratios.', ratios, site, (int, float)))!r}" for site in ratios)
 
 
 def _teaching(table: Mapping[str, Any], path: Path, students: tuple[Path, ...]) -> Teaching:
-    _check_keys("teacher.", table, ("model", "recipe", "seeds", "alpha", "temperature"))
+    check_keys("teacher.", table, ("model", "recipe", "seeds", "alpha", "temperature"))
     models = table.get("model", [])
-    models = _list("teacher.", table, "model", str) if isinstance(models, list) else (models,)
+    models = list_of("teacher.", table, "model", str) if isinstance(models, list) else (models,)
     if not all(isinstance(model, str) for model in models):
         raise InputError(f"teacher.model = {table['model']!r}: expected a string or a list of strings")
     if not models and "recipe" not in table:
         raise InputError("teacher: expected model (a bundle), recipe (of the teacher), or both")
-    seeds = _list("teacher.", table, "seeds", int)
+    seeds = list_of("teacher.", table, "seeds", int)
     if seeds and "recipe" not in table:
         raise InputError("teacher.seeds: says how often teacher.recipe is followed; add teacher.recipe")
     if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError(f"teacher.seeds = {list(seeds)}: expected different whole numbers, 0 or more")
     return Teaching(
         models=tuple(_beside(path, model) for model in models),
-        recipe=_read(path.parent / _value("teacher.", table, "recipe", str), students) if "recipe" in table else None,
+        recipe=_read(path.parent / value_of("teacher.", table, "recipe", str), students) if "recipe" in table else None,
         seeds=seeds,
         how=Distillation(
             **{
-                key: float(_value("teacher.", table, key, (int, float)))
+                key: float(value_of("teacher.", table, key, (int, float)))
                 for key in ("alpha", "temperature")
                 if key in table
             }
@@ -350,39 +239,3 @@ def _check_stages(recipe: Recipe) -> None:
     ):
         if its != own:
             raise InputError(f"teacher.recipe: {what} {its!r}, the student's {own!r}; expected the same")
-
-
-def _check_keys(within: str, table: Mapping[str, Any], known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {within}{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise InputError(f"unknown key {within}{key}: {hint}")
-    for key in required:
-        if key not in table:
-            raise InputError(f"missing key {within}{key}; add it")
-
-
-_KIND_NAMES = {
-    str: "a string",
-    int: "a whole number",
-    bool: "true or false",
-    dict: "a table",
-    list: "a list",
-    (int, float): "a number",
-}
-_PLURALS = {str: "strings", int: "whole numbers", (int, float): "numbers", dict: "tables"}
-
-
-def _value(within: str, table: Mapping[str, Any], key: str, kind: Any, default: Any = None) -> Any:
-    value = table.get(key, default)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{within}{key} = {value!r}: expected {_KIND_NAMES[kind]}")
-    return value
-
-
-def _list(within: str, table: Mapping[str, Any], key: str, kind: Any) -> tuple[Any, ...]:
-    values = _value(within, table, key, list, [])
-    if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
-        raise InputError(f"{within}{key} = {values!r}: expected a list of {_PLURALS[kind]}")
-    return tuple(values)
