@@ -1,8 +1,11 @@
 """What a process of torchrun runs in tests of training together: a fit of a tiny network; the first one keeps it.
 
-    torchrun --nproc-per-node N tests/distributed_fit.py OUT [CHECKPOINT] [--kill STEP RANK] [--other-data RANK]
+    torchrun --nproc-per-node N tests/distributed_fit.py OUT [CHECKPOINT] [--kill STEP RANK] [--slow SECONDS]
+        [--other-data RANK] [--other-torch RANK] [--other-folder RANK FOLDER]
 
---kill: that process kills itself before that step, the first time it is started. --other-data: it trains on other data.
+--kill: that process kills itself before that step, the first time it is started. --slow: every step takes so long, and
+a process is given up after two without a sign of life. --other-...: that process has other data, another
+version of torch, or looks for the checkpoint in another folder.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,13 +43,24 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--kill", type=int, nargs=2, metavar=("STEP", "RANK"))
+    parser.add_argument("--slow", type=float, metavar="SECONDS", default=0)
     parser.add_argument("--other-data", type=int, metavar="RANK")
+    parser.add_argument("--other-torch", type=int, metavar="RANK")
+    parser.add_argument("--other-folder", nargs=2, metavar=("RANK", "FOLDER"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.slow:
+        processes.SILENCE = 2 * arguments.slow
+    if int(os.environ["RANK"]) == arguments.other_torch:
+        torch.__version__ = "1.0.0"
     try:
         with processes.joined() as together:
             kill = arguments.kill[0] if arguments.kill and arguments.kill[1] == together.rank else None
-            state = trained(arguments.checkpoint, kill, together.rank == arguments.other_data)
+            if arguments.other_folder:
+                rank, other = arguments.other_folder
+                processes.SHARED_WITHIN = 0.0
+                together.check_shared(Path(other) if together.rank == int(rank) else arguments.checkpoint.parent)
+            state = trained(arguments.checkpoint, kill, together.rank == arguments.other_data, arguments.slow)
             together.check_same("weights", str([one.tolist() for one in state.values()]), "at the end")
             if together.main:
                 torch.save(state, arguments.out)
@@ -67,7 +82,9 @@ def process(rank: int, count: int, port: int, errors: Path, arguments: list[str]
         main()
 
 
-def trained(checkpoint: Path | None, kill: int | None = None, other_data: bool = False) -> dict[str, torch.Tensor]:
+def trained(
+    checkpoint: Path | None, kill: int | None = None, other_data: bool = False, slow: float = 0
+) -> dict[str, torch.Tensor]:
     """The state of a network that this process, or those that joined, fit; kill: before which step it dies."""
     maps, targets = corpus(20)
     if other_data:
@@ -79,6 +96,7 @@ def trained(checkpoint: Path | None, kill: int | None = None, other_data: bool =
     def killed(run: Any, number: int, heard: Any) -> torch.Tensor:
         if number == kill and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(slow)
         return step(run, number, heard)
 
     fitting._Run._step = killed  # type: ignore[method-assign]

@@ -22,7 +22,7 @@ from edgeq.compress import chain, follow
 from edgeq.training import recipe as recipes
 
 HERE = Path(__file__).resolve().parent
-LIMIT = 120
+LIMIT = 240
 """Seconds after which a run is taken to hang."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="processes find each other by gloo")]
@@ -102,11 +102,19 @@ def test_a_job_with_restarts_goes_on_by_itself(tmp_path: Path, alone: dict[str, 
     assert close(torch.load(out, weights_only=True), alone), "two processes, one of them killed, as one"
 
 
-def test_processes_with_other_data_are_found_at_the_start(tmp_path: Path) -> None:
-    codes, errors = forked(2, tmp_path, tmp_path / "out", "--other-data", 1)
+@pytest.mark.parametrize(
+    ("other", "wrong"),
+    [
+        (["--other-data", 1], "process 1 on {host} has other data than process 0 on {host}"),
+        (["--other-torch", 1], "process 1 on {host} has other versions than process 0 on {host} (edgeq "),
+        (["--other-folder", 1, "elsewhere"], ": {host} does not see there what {host} wrote: expected one folder "),
+    ],
+)
+def test_processes_that_differ_are_found_at_the_start(tmp_path: Path, other: list[object], wrong: str) -> None:
+    codes, errors = forked(2, tmp_path, tmp_path / "out", tmp_path / "run", *other)
     assert codes == [2, 2] and not (tmp_path / "out").exists()
     (told,) = "".join(errors).splitlines()  # a line, no traceback, and told once
-    assert told.startswith("edgeq: process 1 on ") and "has other data than process 0 on " in told
+    assert told.startswith("edgeq: ") and wrong.format(host=socket.gethostname()) in told
 
 
 def test_the_command_trains_with_torchrun(tmp_path: Path) -> None:

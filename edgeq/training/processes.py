@@ -28,6 +28,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import select
@@ -58,6 +59,9 @@ SILENCE = 120.0
 
 BEAT = 1.0
 """Seconds between a process's signs of life."""
+
+LEAVING = 60.0
+"""Seconds that the first process waits at the end until the others have left."""
 
 SHARED_WITHIN = 30.0
 """Seconds that a file may take to be seen on another machine: network file systems keep what they know of a folder."""
@@ -128,17 +132,17 @@ class Processes:
         found = [json.loads(one) for one in self._exchange(json.dumps([digest, described, socket.gethostname()]))]
         for rank, (its, its_described, host) in enumerate(found):
             if its != found[0][0]:
+                both = f" ({its_described}; {found[0][1]})" if its_described != found[0][1] else ""
                 raise InputError(
-                    f"process {rank} on {host} has other {what} than process 0 on {found[0][2]} ({its_described}; "
-                    f"{found[0][1]}): expected the same in every process; give each the same recipe, folder and "
-                    "version of edgeq"
+                    f"process {rank} on {host} has other {what} than process 0 on {found[0][2]}{both}: expected the "
+                    "same in every process; give each the same recipe, folder and version of edgeq"
                 )
 
     def check_shared(self, folder: Path) -> None:
         """Make a folder. Raises InputError, in every process, where one of them does not see what the first writes."""
         if self.count == 1:
             return
-        name = self.from_main(lambda: f".shared-{uuid.uuid4().hex}")
+        name, place = self.from_main(lambda: [f".shared-{uuid.uuid4().hex}", str(folder)])
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).touch()
@@ -151,33 +155,47 @@ class Processes:
             (folder / name).unlink(missing_ok=True)
         if blind := sorted({host for seen, host in hosts if not seen}):
             raise InputError(
-                f"{folder}: {', '.join(blind)} does not see there what {hosts[0][1]} wrote: expected one folder that "
+                f"{place}: {', '.join(blind)} does not see there what {hosts[0][1]} wrote: expected one folder that "
                 "all machines share; give -o a place on a shared file system, the same on each"
             )
 
     def from_main(self, make: Callable[[], Any]) -> Any:
-        """What the first process makes, alone, while the others wait for it: a value that JSON holds."""
+        """What the first process makes, alone, while the others wait for it: a value that JSON holds.
+
+        Raises InputError in every process where making does.
+        """
         if self.count == 1:
             return make()
         key = _key()
-        if self.main:
-            value = make()
-            _store().set(key, json.dumps(value))
+        if not self.main:
+            value, wrong = json.loads(_awaited(self, key))
+            if wrong:
+                raise InputError(wrong)
             return value
-        return json.loads(_awaited(self, key))
+        with _failing_for_all(key):
+            value = make()
+        _store().set(key, json.dumps([value, ""]))
+        return value
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The block is run by the first process, then by the others: what it keeps on disk they find there."""
+        """The block is run by the first process, then by the others: what it keeps on disk they find there.
+
+        Raises InputError in every process where the first one's block does.
+        """
         if self.count == 1:
             yield
             return
         key = _key()
         if not self.main:
-            _awaited(self, key)
-        yield
-        if self.main:
-            _store().set(key, "")
+            _, wrong = json.loads(_awaited(self, key))
+            if wrong:
+                raise InputError(wrong)
+            yield
+            return
+        with _failing_for_all(key):
+            yield
+        _store().set(key, json.dumps([None, ""]))
 
     def _gathered(self, rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
         """The rows of every process, of which each has so many; columns are the same in all."""
@@ -215,12 +233,14 @@ def joined() -> Iterator[Processes]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes()
         return
+    together = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     try:
-        together = _join()
+        _join(together)
         with _attended(together):
             yield together
-            _part(together)
+        _part(together, _LEFT, LEAVING)
     except InputError as error:
+        _part(together, _FAILED, 4 * BEAT)
         _into_table(str(error))
         if not _tells("lost" if isinstance(error, _Lost) else str(error)):
             raise SystemExit(2) from error
@@ -240,7 +260,7 @@ class _Lost(InputError):
     """Another process is gone."""
 
 
-def _join() -> Processes:
+def _join(who: Processes) -> None:
     environment = os.environ
     host, meeting = socket.gethostname(), f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
     one_machine = environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]
@@ -253,7 +273,7 @@ def _join() -> Processes:
     if cuda:
         torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
-        store, rank, count = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        store, *_ = next(iter(rendezvous("env://", timeout=PATIENCE)))
     except (RuntimeError, TimeoutError) as error:
         raise InputError(
             f"{host} cannot reach {meeting}, where the processes of torchrun meet ({_cause(error)}); start all of them "
@@ -264,81 +284,108 @@ def _join() -> Processes:
     attempt = environment["TORCHELASTIC_RESTART_COUNT"] if one_machine else "0"
     store = distributed.PrefixStore(f"edgeq {attempt}", store)
     _joined.append(store)
-    together = Processes(rank, count)
-    _store().set(f"host/{rank}", host)
-    _store().set(f"beat/{rank}", "0")
+    _store().set(f"host/{who.rank}", host)
+    _store().set(f"beat/{who.rank}", "0")
     versions = f"edgeq {version('edgeq')}, torch {torch.__version__}"
-    together.check_same("versions", versions, versions)
+    who.check_same("versions", versions, versions)
     try:
         distributed.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
+            "nccl" if cuda else "gloo", store=store, rank=who.rank, world_size=who.count, timeout=PATIENCE
         )
     except (RuntimeError, TimeoutError) as error:
         raise InputError(
             f"{host} cannot reach the other processes of torchrun ({_cause(error)}); name the network that all "
             f"machines share where torchrun starts: {'NCCL' if cuda else 'GLOO'}_SOCKET_IFNAME=eth0, or as it is called"
         ) from error
-    return together
 
 
-def _part(who: Processes) -> None:
+_LEFT, _FAILED = "left", "failed"
+
+
+def _part(who: Processes, sign: str, patience: float) -> None:
     """Leave: the first one last, as the others may still read from the store that it keeps."""
-    _store().set(f"beat/{who.rank}", _LEFT)
-    if who.main:
-        with contextlib.suppress(InputError):  # what there was to do is done
-            for rank in range(1, who.count):
-                _awaited(who, f"left/{rank}")
-    else:
-        _store().set(f"left/{who.rank}", "")
-
-
-_LEFT = "left"
+    if not _joined:
+        return
+    with contextlib.suppress(RuntimeError):  # somebody is gone: there is nothing to wait for
+        store, until = _store(), time.monotonic() + patience
+        store.set(f"beat/{who.rank}", sign)
+        while who.main and time.monotonic() < until and set(_beats(store, who.count)) - {_LEFT, _FAILED}:
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def _attended(who: Processes) -> Iterator[None]:
-    """Inside this, a thread shows that this process lives, and ends it where another does not or torchrun ends it."""
+    """Inside this, this process shows that it lives, and ends where another does not or torchrun ends it.
+
+    Torch waits in ways that neither a signal nor Python ends. So two threads look after this: one asks the store, which
+    may keep it waiting, too; the other one never waits.
+    """
     heard, signals = socket.socketpair()
     signals.setblocking(False)
+    life = _Life(who)
     before = signal.signal(signal.SIGTERM, lambda number, frame: None), signal.set_wakeup_fd(signals.fileno())
-    store: Any = _store()  # torch's types lack clone, which a second thread needs
-    thread = threading.Thread(target=_attend, args=(who, store.clone(), heard), daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=life.show, daemon=True), threading.Thread(target=life.watch, args=(heard,))]
+    for thread in threads:
+        thread.start()
     try:
         yield
         signal.signal(signal.SIGTERM, before[0])
-    finally:  # where the block failed, torchrun's SIGTERM is ignored: what went wrong is still to be told
+    finally:  # where the block failed, torchrun's SIGTERM is ignored from now on: what went wrong is still to be told
         signal.set_wakeup_fd(before[1])
         signals.close()
-        thread.join(BEAT)
+        life.left.set()
+        for thread in threads:
+            thread.join(BEAT)
 
 
-def _attend(who: Processes, store: distributed.Store, signals: socket.socket) -> None:
-    """Torch waits in ways that neither a signal nor Python ends: this thread looks after both."""
-    seen, since, beating = [""] * who.count, [time.monotonic()] * who.count, True
-    while True:
-        if select.select([signals], [], [], BEAT)[0]:
-            told = signals.recv(64)
-            if not told:
+class _Life:
+    """What this process has heard of the others, and when."""
+
+    def __init__(self, who: Processes) -> None:
+        store: Any = _store()  # torch's types lack clone, which another thread needs
+        self.who, self.store = who, store.clone()
+        self.hosts = [one.decode() for one in self.store.multi_get([f"host/{rank}" for rank in range(who.count)])]
+        self.since = [time.monotonic()] * who.count
+        self.answered = time.monotonic()
+        self.left = threading.Event()
+
+    def show(self) -> None:
+        """Say in the store, again and again, that this process lives, and look who else does."""
+        seen = [""] * self.who.count
+        while not self.left.wait(BEAT):
+            try:
+                self.store.set(f"beat/{self.who.rank}", str(time.monotonic()))
+                beats = _beats(self.store, self.who.count)
+            except RuntimeError:  # whoever needs the store next will tell
+                self.answered, self.since = math.inf, [math.inf] * self.who.count
                 return
-            if signal.SIGTERM in told:
-                _end(f"ended by torchrun, which says why, or by who ended torchrun (SIGTERM); {_how_on()}")
-        if not beating:
-            continue
-        try:
-            store.set(f"beat/{who.rank}", str(time.monotonic()))
-            beats = _beats(store, who.count)
-        except RuntimeError:  # whoever needs the store next will tell
-            beating = False
-            continue
-        now = time.monotonic()
-        since = [now if new != old or new == _LEFT else at for new, old, at in zip(beats, seen, since, strict=True)]
-        seen = beats
-        if silent := [rank for rank, at in enumerate(since) if now - at > SILENCE]:
-            _end(f"no sign of life from {_named(store, silent)} for {SILENCE:.0f} s; {_how_on()}")
+            now = time.monotonic()
+            pairs = zip(beats, seen, self.since, strict=True)
+            self.since = [now if new != old or new == _LEFT else at for new, old, at in pairs]
+            seen, self.answered = beats, now
+
+    def watch(self, signals: socket.socket) -> None:
+        """End this process on SIGTERM, or where nothing is heard any more."""
+        while True:
+            if select.select([signals], [], [], BEAT)[0]:
+                told = signals.recv(64)
+                if not told:
+                    return
+                if signal.SIGTERM in told:
+                    _end(_losing[0] if _losing else "ended by torchrun, which says why, or by who ended that (SIGTERM)")
+            last = time.monotonic() - SILENCE
+            if self.answered < last:
+                _end(f"no sign of life from {os.environ['MASTER_ADDR']}, where processes meet, for {SILENCE:.0f} s")
+            if silent := [rank for rank, at in enumerate(self.since) if at < last]:
+                _end(f"no sign of life from {_named(self.hosts, silent)} for {SILENCE:.0f} s")
 
 
-def _end(message: str) -> None:
+_losing: list[str] = []
+"""That another process is lost, while this one finds out which."""
+
+
+def _end(what: str) -> None:
+    message = f"{what}; {_how_on()}"
     _into_table(message)
     if _tells("lost"):
         print(f"edgeq: {message}", file=sys.stderr, flush=True)
@@ -349,10 +396,10 @@ def _beats(store: distributed.Store, count: int) -> list[str]:
     return [one.decode() for one in store.multi_get([f"beat/{rank}" for rank in range(count)])]
 
 
-def _named(store: distributed.Store, ranks: Sequence[int]) -> str:
+def _named(hosts: Sequence[str], ranks: Sequence[int]) -> str:
     on: dict[str, list[str]] = {}
     for rank in ranks:
-        on.setdefault(store.get(f"host/{rank}").decode(), []).append(str(rank))
+        on.setdefault(hosts[rank], []).append(str(rank))
     return " and ".join(f"process{'es' * (len(of) > 1)} {', '.join(of)} on {host}" for host, of in on.items())
 
 
@@ -381,7 +428,7 @@ def _how_on() -> str:
     environment = os.environ
     if environment["TORCHELASTIC_RESTART_COUNT"] == environment.get("TORCHELASTIC_MAX_RESTARTS", "0"):
         return "the same command goes on from the last checkpoint"
-    return "torchrun starts all of them again, from the last checkpoint"
+    return "torchrun starts all of them again, or where it cannot the same command does, from the last checkpoint"
 
 
 def _store() -> distributed.Store:
@@ -404,10 +451,21 @@ def _awaited(who: Processes, key: str) -> bytes:
 
 
 @contextlib.contextmanager
+def _failing_for_all(key: str) -> Iterator[None]:
+    """Let an InputError of the first process be met by those that wait for the key, too."""
+    try:
+        yield
+    except InputError as error:
+        _store().set(key, json.dumps([None, str(error)]))
+        raise
+
+
+@contextlib.contextmanager
 def _told(who: Processes) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        _losing.append(f"lost another process ({_cause(error)})")
         raise _Lost(f"{_gone(who)} ({_cause(error)}); {_how_on()}") from error
 
 
@@ -420,7 +478,8 @@ def _gone(who: Processes) -> str:
         pairs = enumerate(zip(before, _beats(store, who.count), strict=True))
         silent = [rank for rank, (old, new) in pairs if old == new != _LEFT and rank != who.rank]
         if silent:
-            return f"lost {_named(store, silent)}: killed, failed as is said there, or out of reach"
+            hosts = [store.get(f"host/{rank}").decode() for rank in range(who.count)]
+            return f"lost {_named(hosts, silent)}: killed, failed as is said there, or out of reach"
     except RuntimeError:
         where = os.environ["MASTER_ADDR"]
         return f"lost {where}, where the processes meet: process 0 or its torchrun failed, or is out of reach"
