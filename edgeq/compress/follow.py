@@ -34,8 +34,8 @@ def run(
     output: the bundle to write, by default build/<name>; log-mel maps, checkpoints and what the last stage rests on go
     to the folder `training` beside it. layout: of the corpus, where the folder does not tell. Returns metrics, where a
     bundle was written its path, and where clips could not be used which, and why.
-    Raises InputError as `recipe.read`, `corpus_at`, `session.sound`, `chain.check`, `chain.trained` and `bundle.write`
-    do.
+    Raises InputError as `recipe.read`, `Processes.check_shared`, `corpus_at`, `session.sound`, `chain.check`,
+    `chain.trained` and `bundle.write` do.
     """
     recipe = recipes.read(path)
     if seed is not None:
@@ -43,6 +43,7 @@ def run(
     output = output or Path("build") / recipe.name
     bundle.check_place(output)  # now, not after an hour of training
     work = output.parent / "training"
+    processes.current().check_shared(work)
     corpus, left_out = usable(recipe, corpus_at(data, layout))
     if cross_validate:
         return {"metrics": cross_validation(recipe, corpus, work), **result.told(left_out)}
