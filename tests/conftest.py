@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections.abc import Iterator
+from functools import lru_cache, wraps
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +35,26 @@ ROOT = Path(__file__).resolve().parent.parent
 def data_folder() -> Path:
     """Where real recordings lie: $EDGEQ_DATA, or shared/data beside the checkout."""
     return Path(os.environ.get("EDGEQ_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def synthetic_sounds_are_made_once() -> Iterator[None]:
+    """Every export of an undecided network asks for up to a thousand, and tests export the same few front ends.
+
+    A function of the seed, the rate and the length alone, which test_goldens.py holds it to; a copy for each caller.
+    """
+    from edgeq import goldens
+
+    made = goldens.waveform
+    kept = lru_cache(1024)(lambda seed, **sizes: made(seed, SimpleNamespace(**sizes)))
+
+    @wraps(made)
+    def waveform(seed, frontend):
+        return kept(seed, sample_rate=frontend.sample_rate, window_samples=frontend.window_samples).copy()
+
+    goldens.waveform = waveform
+    yield
+    goldens.waveform = made
 
 
 @pytest.fixture(scope="session")
