@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq import corpora
@@ -198,3 +198,22 @@ def test_parts_are_those_of_a_split_or_a_fold(tmp_path: Path) -> None:
     corpus = Corpus("parted", tuple(clips), ("a", "b"))
     assert corpus.part("training").tolist() == [0, 2, 4, 6] and corpus.part("testing").tolist() == []
     assert corpus.part(fold=1).tolist() == [1, 4]
+
+
+@given(
+    st.sets(st.from_regex(r"(no|yes)(/[ab.-]{1,3}){0,2}/[aB.-]{1,3}(\.wav|\.WAV|\.txt)", fullmatch=True), max_size=12)
+)
+def test_recordings_of_folders_are_in_the_order_of_their_paths(
+    tmp_path_factory: pytest.TempPathFactory, names: set[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    for name in ("no/a.wav", "yes/b.wav", *names):
+        if ".." not in Path(name).parts and "." not in name.split("/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+    expected = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() == ".wav" and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
+    assert [clip.path for clip in corpora.open(folder).clips] == expected

@@ -99,6 +99,19 @@ def test_audioset(tmp_path: Path) -> None:
     assert corpus.positives().astype(int).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
 
 
+def test_of_several_recordings_of_a_segment_the_first_by_path_is_taken(tmp_path: Path) -> None:
+    folder = copies.audioset(tmp_path)
+    clip = corpora.open(folder).clips[1]
+    assert clip.path == folder / "audio" / "balanced" / "_0a-B1c2D3e.wav"
+    for name in ("zz/_0a-B1c2D3e.wav", "aa/_0a-B1c2D3e.wav", "audio/balanced/_0a-B1c2D3e.flac"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    for place in ("aa/_0a-B1c2D3e.wav", "audio/balanced/_0a-B1c2D3e.flac", "audio/balanced/_0a-B1c2D3e.wav"):
+        assert corpora.open(folder).clips[1].path == folder / place
+        (folder / place).unlink()
+    assert corpora.open(folder).clips[1].path == folder / "zz" / "_0a-B1c2D3e.wav"
+
+
 def test_audioset_by_its_ontology_alone(tmp_path: Path) -> None:
     folder = copies.audioset(tmp_path)
     before = corpora.open(folder)
