@@ -227,6 +227,7 @@ def page(result: dict[str, Any]) -> str:
         key: large[key]["peak_megabytes"] - small[key]["peak_megabytes"]
         for key in ("pack_flac", "pack_logmel", "train")
     }
+    more = large["clips"] - small["clips"]
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     text = [
         "# A corpus in AudioSet's layout, packed and trained on",
@@ -241,7 +242,9 @@ def page(result: dict[str, Any]) -> str:
         *rows,
         "",
         f"- From {small['clips']:,} to {large['clips']:,} clips peak memory grows by "
-        + ", ".join(f"{value:+.0f} MB ({key})" for key, value in growth.items())
+        + ", ".join(
+            f"{value:+.1f} MB ({key}: {value * 2**20 / more:+.0f} bytes a clip)" for key, value in growth.items()
+        )
         + ".",
         f"- A pack killed after {result['pack_killed_after_s']:.1f} s and started again: "
         f"{'the same bytes' if result['pack_equal'] else '**other bytes**'}.",

@@ -200,6 +200,7 @@ def test_parts_are_those_of_a_split_or_a_fold(tmp_path: Path) -> None:
     assert corpus.part(fold=1).tolist() == [1, 4]
 
 
+@settings(max_examples=25)
 @given(
     st.sets(st.from_regex(r"(no|yes)(/[ab.-]{1,3}){0,2}/[aB.-]{1,3}(\.wav|\.WAV|\.txt)", fullmatch=True), max_size=12)
 )
