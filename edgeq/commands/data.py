@@ -34,7 +34,9 @@ def data_commands() -> None:
 @click.option(
     "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10; an unknown one lists all."
 )
-@click.option("--headers", is_flag=True, help="Read headers alone, or sizes of shards: quick, and blind to the rest.")
+@click.option(
+    "--headers", is_flag=True, help="Read headers alone (of a packed corpus, sizes): quick, and blind to the rest."
+)
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes that read.  [default: one a core]")
 @json_option
 def check_command(folder: Path, layout: str | None, headers: bool, jobs: int | None, as_json: bool) -> None:
@@ -69,7 +71,11 @@ def check_command(folder: Path, layout: str | None, headers: bool, jobs: int | N
     "--dtype", type=click.Choice(("float16", "int16")), default="float16", show_default=True, help="Of log-mel."
 )
 @click.option(
-    "--shard-megabytes", type=click.FloatRange(min=0, min_open=True), default=256, show_default=True, help="About."
+    "--shard-megabytes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=256,
+    show_default=True,
+    help="Of each shard, about.",
 )
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Processes; the shards are the same.  [default: one a core]")
 @click.option(
