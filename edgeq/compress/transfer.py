@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.bundle import Bundle
 from edgeq.corpora import Corpus
-from edgeq.corpora.packed_corpus import PackedCorpus
+from edgeq.corpora.clips import Clips
 from edgeq.corpora.trained import trained_on
 from edgeq.errors import InputError
 from edgeq.nets import registry
@@ -45,14 +46,9 @@ def architecture(recipe: Recipe, opened: Bundle, labels: Sequence[str]) -> Archi
 
 
 def check_unheard(opened: Bundle, corpus: Corpus, clips: Sequence[int]) -> None:
-    """Raises InputError where a bundle says that it was trained on clips of a corpus that are not among these.
-
-    Of a packed corpus it cannot be told.
-    """
-    if isinstance(corpus, PackedCorpus):
-        return
-    heard = {clip.path for clip in trained_on(opened.provenance, corpus)} - {corpus.clips[i].path for i in clips}
-    if heard:
+    """Raises InputError where a bundle says that it was trained on clips of a corpus that are not among these."""
+    heard = np.setdiff1d(trained_on(opened.provenance, corpus).rows, Clips.of(corpus.subset(clips).clips).rows)
+    if len(heard):
         raise InputError(
             f"start.model {opened.name}: was trained on {len(heard)} of the clips held out from this training, and "
             "would know them; start from one that was not"

@@ -85,16 +85,35 @@ class Corpus:
 
     @property
     def hash(self) -> str:
-        """sha256 over labels, folds, splits and the files' own bytes: equal where training would see the same data.
+        """Equal where training would see the same data: here `recordings_hash`."""
+        return self.recordings_hash
+
+    @property
+    def recordings_hash(self) -> str:
+        """sha256 over labels, folds, splits and the recordings' own bytes: that of the same clips, packed or not.
 
         Raises InputError where a file cannot be read.
         """
         digest = hashlib.sha256()
-        for clip in self.clips:
-            content = file_hash(clip.path)
+        for number in self._as_recorded().tolist():
+            clip = self.clips[number]
             split = "" if clip.split is None else f"\t{clip.split}"
-            digest.update(f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{content}\n".encode())
+            told = f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{self.recording_hash(number)}\n"
+            digest.update(told.encode())
         return digest.hexdigest()
+
+    def recording_hash(self, clip: int) -> str:
+        """sha256 of a clip's file as it was recorded. Raises InputError where it cannot be read."""
+        return file_hash(self.clips[clip].path)
+
+    @property
+    def damaged_hashes(self) -> tuple[str, ...]:
+        """sha256 of each recording that it once had and that could not be used, where it knows of any."""
+        return ()
+
+    def _as_recorded(self) -> np.ndarray:
+        """Indices of its clips in the order of the corpus as published."""
+        return np.arange(len(self.clips))
 
     def select(self, wanted: Callable[[Clip], bool]) -> Corpus:
         """The clips for which `wanted` holds, in order; classes stay. Raises InputError where none is left."""
@@ -128,6 +147,7 @@ class Corpus:
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes. Raises InputError where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from error

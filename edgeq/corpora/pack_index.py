@@ -34,8 +34,10 @@ def bring_together(output: Path, plan: Plan, max_damaged: float) -> None:
         for name, dtype in (("offsets", np.int64), ("sizes", np.int64), ("checksums", np.uint32))
     }
     seconds = np.empty(len(rows), np.float32)
+    recordings = np.empty((len(rows), 32), np.uint8)
     files: list[Shard] = []
     damaged: list[dict[str, str]] = []
+    damaged_sha256: list[str] = []
     count = 0
     for part in plan.parts:
         done = pack_shards.noted(output, part)
@@ -46,8 +48,10 @@ def bring_together(output: Path, plan: Plan, max_damaged: float) -> None:
             {"file": inside(plan.folder, corpus.clips[own[one.number]].path), "reason": one.reason}
             for one in done.damaged
         ]
+        damaged_sha256 += [one.sha256 for one in done.damaged if one.sha256]
         for entry in done.entries:
             rows[count], seconds[count] = own[entry.number], entry.seconds
+            recordings[count] = np.frombuffer(bytes.fromhex(entry.sha256), np.uint8)
             for name, values in (("offsets", entry.offsets), ("sizes", entry.sizes), ("checksums", entry.checksums)):
                 places[name][count] = values
             count += 1
@@ -55,6 +59,7 @@ def bring_together(output: Path, plan: Plan, max_damaged: float) -> None:
     _check_damaged(corpus, damaged, max_damaged)
     licences = sorted(Clips.of(corpus.clips).licences.counts())
     arrays = {name: values[:count] for name, values in places.items()}
+    arrays |= {"recording_number": rows[:count], "recording_sha256": recordings[:count]}
     arrays |= {"seconds": seconds[:count], **_told(plan, rows[:count], licences)}
     pack_shards.remove_temporary(output)
     for path in output.glob("shard-*.tar"):  # of an earlier plan
@@ -79,6 +84,7 @@ def bring_together(output: Path, plan: Plan, max_damaged: float) -> None:
         "arrays_sha256": digest.hexdigest(),
         "shards": [asdict(one) for one in files],
         "damaged": damaged,
+        "damaged_sha256": damaged_sha256,
     }
     atomic.write_text(output / packed.INDEX, json.dumps(table, indent=1, ensure_ascii=False) + "\n")
 

@@ -89,8 +89,8 @@ def noted(output: Path, part: Part) -> Done | None:
             size=table["size"],
             sha256=table["sha256"],
             entries=tuple(
-                Entry(number, tuple(at), tuple(size), tuple(checksum), seconds)
-                for number, at, size, checksum, seconds in table["entries"]
+                Entry(number, tuple(at), tuple(size), tuple(checksum), seconds, recording)
+                for number, at, size, checksum, seconds, recording in table["entries"]
             ),
             damaged=tuple(Damaged(*one) for one in table["damaged"]),
         )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,13 @@ class Shard:
     sha256: str
 
 
+class Recordings(NamedTuple):
+    """What clips were packed from: number, int64 (clips,), of each in its corpus; sha256 of its file, (clips, 32)."""
+
+    number: np.ndarray
+    sha256: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Packed:
     """A packed corpus, opened: what it says of its clips as arrays, and the clips themselves when they are asked for.
@@ -46,8 +53,8 @@ class Packed:
     which it has log-mel, the first is 1. step: what one code stands for where codes are int16. clips: what is known of
     them without reading them; their paths are folder/key, where no file is. shard_starts: the first clip of each shard.
     offsets, sizes, checksums: of each clip's data at each speed, (clips, speeds): first byte, how many, their CRC-32.
-    seconds: of each recording. licence, citation: of the corpus as a whole, empty where unknown. hash: sha256 of the
-    index, which holds those of the shards.
+    seconds: of each recording. damaged: sha256 of each that could not be packed. licence, citation: of the corpus as a
+    whole, empty where unknown. hash: sha256 of the index, which holds those of the shards.
     """
 
     folder: Path
@@ -64,6 +71,7 @@ class Packed:
     sizes: np.ndarray
     checksums: np.ndarray
     seconds: np.ndarray
+    damaged: tuple[str, ...]
     licence: str
     citation: str
     hash: str
@@ -82,6 +90,12 @@ class Packed:
     def key(self, clip: int) -> str:
         """What a clip is called in its shard."""
         return self.clips.name(clip)
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """What its clips were packed from: few ask, so it is read when the first does."""
+        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
+            return Recordings(arrays["recording_number"], arrays["recording_sha256"])
 
     def order(self, seed: int, epoch: int, clips: np.ndarray | None = None) -> np.ndarray:
         """In which order an epoch hears all clips, or these: a permutation that seed and epoch alone decide."""
@@ -235,7 +249,10 @@ def read_index(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a packed corpus but its keys. Raises InputError where they are not those that its index means."""
+    """The arrays of a packed corpus but those that few ask for.
+
+    Raises InputError where they are not those that its index means.
+    """
     path = folder / ARRAYS
     try:
         with path.open("rb") as handle:
@@ -245,7 +262,7 @@ def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]
     if digest.hexdigest() != table["arrays_sha256"]:
         raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; restore it or pack again")
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files if not name.startswith("key_")}
+        return {name: arrays[name] for name in arrays.files if not name.startswith(("key_", "recording_"))}
 
 
 def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
@@ -262,6 +279,7 @@ def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
         speeds=(1.0,) if logmel is None else tuple(logmel["speeds"]),
         step=None if logmel is None else logmel["step"],
         clips=_clips(folder, table, arrays),
+        damaged=tuple(table["damaged_sha256"]),
         licence=table["licence"],
         citation=table["citation"],
         shards=shards,

@@ -50,3 +50,13 @@ class PackedCorpus(Corpus):
     def hash(self) -> str:
         """sha256 over the packed corpus and which of its clips these are."""
         return hashlib.sha256(self.packed.hash.encode() + self.chosen.tobytes()).hexdigest()
+
+    def recording_hash(self, clip: int) -> str:
+        return self.packed.recordings.sha256[self.chosen[clip]].tobytes().hex()
+
+    @property
+    def damaged_hashes(self) -> tuple[str, ...]:
+        return self.packed.damaged
+
+    def _as_recorded(self) -> np.ndarray:
+        return np.argsort(self.packed.recordings.number[self.chosen])

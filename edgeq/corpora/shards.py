@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from edgeq.audio import decode, frontend
 from edgeq.audio.frontend import FrontendSpec
 from edgeq.audio.maps import at_speed
 from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import file_hash
 from edgeq.errors import InputError, naming
 
 DTYPES = ("float16", "int16")
@@ -65,7 +67,7 @@ class Content:
 class Entry(NamedTuple):
     """Where a clip lies in its shard: for each speed the first byte of its data, how many there are, and their CRC-32.
 
-    number: of the clip, among those that the shard was to hold. seconds: of the recording.
+    number: of the clip, among those that the shard was to hold. seconds, sha256: of the recording and its file.
     """
 
     number: int
@@ -73,13 +75,15 @@ class Entry(NamedTuple):
     sizes: tuple[int, ...]
     checksums: tuple[int, ...]
     seconds: float
+    sha256: str
 
 
 class Damaged(NamedTuple):
-    """A clip that cannot be used, and why. number: as in Entry."""
+    """A clip that cannot be used, and why. number: as in Entry. sha256: of its file, empty where that has none."""
 
     number: int
     reason: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def write(path: Path, clips: Sequence[tuple[str, Clip]], content: Content) -> Wr
                 with naming(clip.path):
                     files, seconds = _flac(clip.path) if content.frontend is None else _maps(clip.path, content)
             except InputError as error:
-                damaged.append(Damaged(number, str(error).removeprefix(f"{clip.path}: ")))
+                sha256 = file_hash(clip.path) if os.access(clip.path, os.R_OK) else ""
+                damaged.append(Damaged(number, str(error).removeprefix(f"{clip.path}: "), sha256))
                 continue
             tar.add(f"{key}.json", _facts(clip, seconds))
             places = [tar.add(f"{key}.{suffix}", data) for suffix, data, _ in files]
@@ -119,7 +124,7 @@ def write(path: Path, clips: Sequence[tuple[str, Clip]], content: Content) -> Wr
             offsets = tuple(place + header for place, header in zip(places, skipped, strict=True))
             sizes = tuple(len(data) - header for _, data, header in files)
             checksums = tuple(zlib.crc32(memoryview(data)[header:]) for _, data, header in files)
-            entries.append(Entry(number, offsets, sizes, checksums, seconds))
+            entries.append(Entry(number, offsets, sizes, checksums, seconds, file_hash(clip.path)))
         tar.end()
     return Written(tar.size, tar.digest.hexdigest(), tuple(entries), tuple(damaged))
 

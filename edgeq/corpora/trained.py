@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from edgeq.corpora.clips import Clips
-from edgeq.corpora.corpus import Corpus, file_hash
+from edgeq.corpora.corpus import Corpus
 
 
 def trained_on(provenance: Mapping[str, Any], corpus: Corpus) -> Clips:
     """The clips that a bundle says it was trained on; none where it says nothing of them, or it cannot be told.
 
-    provenance: the bundle's; of an ensemble, what any member was trained on counts. The clips' own bytes are compared
-    with what it says, so that another version of the corpus is not taken for the one it means, and those that it left
-    out as damaged are found.
+    provenance: the bundle's; of an ensemble, what any member was trained on counts. The recordings' own bytes are
+    compared with what it says, so that another version of the corpus is not taken for the one it means, and those that
+    it left out as damaged are found. Either may have been packed.
     Raises InputError where a file cannot be read.
     """
     return Clips.of(corpus.clips).take(_heard(provenance, corpus))
@@ -39,8 +39,8 @@ def _heard(provenance: Mapping[str, Any], corpus: Corpus) -> np.ndarray:
     used &= clips.splits.among(lambda split: not splits or split in splits)
     chosen = np.flatnonzero(used)
     if unsound := provenance.get("left_out_sha256") or ():
-        sound = (file_hash(corpus.clips[clip].path) not in unsound for clip in chosen.tolist())
+        sound = (corpus.recording_hash(clip) not in unsound for clip in chosen.tolist())
         chosen = chosen[np.fromiter(sound, bool, len(chosen))]
     if not len(chosen) or len(chosen) != provenance.get("clips"):
         return none
-    return chosen if corpus.subset(chosen).hash == provenance.get("corpus_sha256") else none
+    return chosen if corpus.subset(chosen).recordings_hash == provenance.get("corpus_sha256") else none

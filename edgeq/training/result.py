@@ -114,13 +114,13 @@ def provenance(
 
     left_out: clips that could not be used; files that can be read are told by their sha256.
     """
-    unsound = [file_hash(fault.path) for fault in left_out if os.access(fault.path, os.R_OK)]
+    unsound = [*corpus.damaged_hashes, *(file_hash(one.path) for one in left_out if os.access(one.path, os.R_OK))]
     return {
         "seed": seed,
         "threads": threads,
         "precision": config.usable_precision,
         "corpus": corpus.name,
-        "corpus_sha256": corpus.hash,
+        "corpus_sha256": corpus.recordings_hash,
         "clips": len(corpus.clips),
         "folds": list(corpus.folds),
         **({"splits": list(corpus.splits)} if corpus.splits else {}),
