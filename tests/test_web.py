@@ -367,7 +367,7 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}/")
         page.wait_for_selector("#listen:enabled")
-        found = page.evaluate(CLASSIFY, [sound.tolist() for sound in sounds])
+        found = browser.answer(page, CLASSIFY, [sound.tolist() for sound in sounds])
         page.set_input_files("#file", clip)
         page.wait_for_selector("#recording .best")
         told = page.inner_text("#recording")
@@ -376,8 +376,8 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
         heard = listened(page)
         assert page.inner_text("#about").startswith("A window takes")
         converted = at_its_own_rate(page)
-        resampled = page.evaluate(
-            RESAMPLE, {"from": OWN_RATE, "to": spec.sample_rate, "samples": chirp(OWN_RATE).tolist()}
+        resampled = browser.answer(
+            page, RESAMPLE, {"from": OWN_RATE, "to": spec.sample_rate, "samples": chirp(OWN_RATE).tolist()}
         )
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
         mends = refusals(page)
@@ -440,7 +440,7 @@ def listened(page):
         if page.evaluate("self.heard.reduce((count, one) => count + one.updates.length, 0)") >= 5:
             break
     page.click("#listen")
-    return page.evaluate("self.heard")
+    return browser.answer(page, "() => self.heard")
 
 
 def at_its_own_rate(page):
@@ -474,7 +474,7 @@ def detectors(page):
             {"seconds": 0.5 * at, "probabilities": one.tolist(), "gated": bool(quiet)}
             for at, (one, quiet) in enumerate(zip(scores, gated, strict=True))
         ]
-        answers = page.evaluate(DETECT, {"rule": rule.to_json(), "labels": labels, "windows": windows})
+        answers = browser.answer(page, DETECT, {"rule": rule.to_json(), "labels": labels, "windows": windows})
         detector = Detector(rule, labels)
         for window, one, quiet, answer in zip(windows, scores, gated, answers, strict=True):
             event = detector.update(window["seconds"], one, bool(quiet))
