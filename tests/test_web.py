@@ -398,7 +398,7 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
     assert [answer["silent"] for answer in found] == [False, False, True]
 
     best = classify.recording(model, ready, clip, 1).top[0]
-    assert f"{best.label} {100 * best.score:.1f} %" in told
+    assert f"{best.label} {100 * best.score:.1f}\N{NO-BREAK SPACE}%" in told
     assert detected
     assert_heard_alike(model, ready, heard)
     assert unquote(str(model.folder / "web")) in opened_as_file and "python3 -m http.server" in opened_as_file

@@ -4,6 +4,7 @@ import { Resampler } from "./resample.js";
 
 const CHUNK_SECONDS = 0.04;
 const QUANTUM = 128; // samples that the audio thread hands on at a time
+const START_SECONDS = 5; // Firefox waits for ever where the device has nothing to play to
 
 /** Something that the page has to say of the microphone. */
 export class MicrophoneError extends Error {}
@@ -69,7 +70,7 @@ export class Microphone {
     const convert = own === rate ? (chunk) => chunk : converter(own, rate);
     node.port.onmessage = ({ data }) => heard(convert(data));
     source.connect(node);
-    await this._context.resume();
+    await started(this._context);
     const [track] = this._stream.getAudioTracks();
     track.onended = () => lost("The microphone is gone: plug it in again and press Listen.", true);
     track.onmute = () => lost("The microphone is muted by the system.", false);
@@ -93,6 +94,21 @@ export class Microphone {
     this._context?.close();
     this._context = null;
     return null;
+  }
+}
+
+/** Have a context run. Fails with a MicrophoneError where it does not in START_SECONDS. */
+async function started(context) {
+  const late = new MicrophoneError(
+    "The browser's sound does not start; some need something to play to, too: connect loudspeakers or headphones and " +
+      "press Listen, or choose a recording.",
+  );
+  let timer;
+  const patience = new Promise((_, fail) => (timer = setTimeout(fail, 1000 * START_SECONDS, late)));
+  try {
+    await Promise.race([context.resume(), patience]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -151,7 +151,7 @@ async function classify(file) {
     picture.scores(result.scores, { silent: result.silent, of: "mean of its windows" });
     picture.status({ seconds: result.seconds });
     const best = [...result.scores.keys()].sort((one, other) => result.scores[other] - result.scores[one]).slice(0, TOP);
-    const words = best.map((index) => `${engine.facts.labels[index]} ${(100 * result.scores[index]).toFixed(1)} %`);
+    const words = best.map((index) => `${engine.facts.labels[index]} ${(100 * result.scores[index]).toFixed(1)}\u00a0%`);
     const note = result.silent ? "; nothing to hear in it, a guess about silence" : "";
     told(
       place,
