@@ -129,6 +129,7 @@ def test_cross_validation_counts_every_clip_once(corpus: Corpus, work: Path) -> 
     result = follow.cross_validation(recipe, corpus, work)
     assert result["clips"] == 12
     assert result["confusion"] == [[3, 0], [0, 3]], "the mean of two folds of six clips, all right"
+    assert result["labels"] == ["high", "low"]
     assert set(result["folds"]) == {"1", "2"}
     assert result["accuracy"] == result["accuracy_float"] == 1.0
     assert result["agreement"] == 1.0

@@ -94,8 +94,8 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
     """Hold out each fold of the corpus in turn, with the recipe's seed; what is kept goes to `work`, as in `train`.
 
     Returns clips, accuracy (INT8), accuracy_float, agreement of the two, log losses, the Wilson interval of `accuracy`
-    over clips, accuracy by fold and the mean of their confusion matrices; of an ensemble what its members do too; where
-    clips have several labels mean average precisions: see `result.summary`.
+    over clips, accuracy by fold, the mean of their confusion matrices and the labels that are its rows and columns; of
+    an ensemble what its members do too; where clips have several labels mean average precisions: see `result.summary`.
     Raises InputError where the corpus has fewer than two folds, or clips of several labels where the recipe makes an
     ensemble, and as `run`.
     """
@@ -115,7 +115,8 @@ def cross_validation(recipe: Recipe, corpus: Corpus, work: Path) -> dict[str, An
     if processes.current().main:
         for checkpoint in checkpoints.values():
             checkpoint.unlink(missing_ok=True)
-    return result.summary(folds)
+    told = result.summary(folds)
+    return {**told, "labels": list(corpus.labels)} if "confusion" in told else told
 
 
 def held_out(recipe: Recipe, corpus: Corpus, work: Path, fold: int, checkpoint: Path | None = None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def _measured(metrics: Value) -> Iterator[tuple[str, str]]:
             yield name, "{} ({low:.1%} to {high:.1%}; {method})".format(cells.accuracy(value), **interval)
         elif "accuracy" in key or key in ("agreement", "mean_of_folds"):
             yield name, cells.accuracy(value)
-        elif key not in ("members", "confusion", "interval"):
+        elif key not in ("members", "confusion", "labels", "interval"):
             yield name, cells.plain(value)
 
 
