@@ -232,7 +232,7 @@ def test_a_training_that_was_killed_amid_an_epoch_ends_as_one_that_was_not(
 
     def killed(run: fit._Run, number: int, heard: object) -> torch.Tensor:
         steps.append(number)
-        if steps == [*range(run.epoch_steps + 2)]:  # amid the second epoch
+        if steps == [*range(run.course.epoch_steps + 2)]:  # amid the second epoch
             raise KeyboardInterrupt
         return step(run, number, heard)
 
