@@ -332,8 +332,8 @@ def test_a_killed_chain_goes_on_where_it_stood(tmp_path: Path, trainings: list[d
     step = fitting._Run._step
 
     def counted(run: Any, number: int, heard: Any) -> Any:
-        if number % run.epoch_steps == 0:
-            epochs.append(number // run.epoch_steps)
+        if number % run.course.epoch_steps == 0:
+            epochs.append(number // run.course.epoch_steps)
         return step(run, number, heard)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -352,8 +352,8 @@ def test_a_parent_stopped_half_way_is_not_begun_again(
     step = fitting._Run._step
 
     def stopping(run: Any, number: int, heard: Any) -> Any:
-        if number % run.epoch_steps == 0:
-            epochs.append(number // run.epoch_steps if len(epochs) != 2 else -1)
+        if number % run.course.epoch_steps == 0:
+            epochs.append(number // run.course.epoch_steps if len(epochs) != 2 else -1)
         if epochs[-1] == -1:
             raise KeyboardInterrupt
         return step(run, number, heard)

@@ -219,8 +219,8 @@ def test_a_killed_fine_tuning_goes_on_where_it_stood(
     step = fitting._Run._step
 
     def stopping(run: Any, number: int, heard: Any) -> Any:
-        if number % run.epoch_steps == 0:
-            epochs.append(number // run.epoch_steps)
+        if number % run.course.epoch_steps == 0:
+            epochs.append(number // run.course.epoch_steps)
             if epochs == [0, 1]:
                 raise KeyboardInterrupt
         return step(run, number, heard)
