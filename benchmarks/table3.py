@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time the networks of the quaternion paper's Table III")
     parser.add_argument("--only", choices=list(ROWS), nargs="+", help="some of the networks, measured again")
     parser.add_argument("--target", choices=list(WAYS), default="cpu")
+    parser.add_argument("--runtime", help="some of the runtimes, with commas; all where left out")
     parser.add_argument("--seconds", type=float, help=f"a pair is timed for; {SECONDS:g}, on a GPU {GPU_SECONDS:g}")
     parser.add_argument("--report", action="store_true", help="measure nothing, write the page again")
     parser.add_argument("--folder", type=Path, default=HERE.parent / "build" / "table3", help="for the models")
@@ -135,6 +136,8 @@ def _measure_missing(rows: dict[str, Any], arguments: argparse.Namespace, output
     (base,) = _files(BASE, arguments.folder)
     for name in arguments.only or ROWS:
         for file, way in itertools.product(_files(name, arguments.folder), WAYS[arguments.target]):
+            if way.runtime not in (arguments.runtime or way.runtime).split(","):
+                continue
             if way.key(file) in rows and not arguments.only:
                 continue
             try:
