@@ -78,6 +78,7 @@ def read(folder: Path) -> Corpus:
                 labels = tuple(dict.fromkeys(names[mid] for mid in mids))
                 source = f"youtube.com/watch?v={video}&t={start // 1000}"
                 clips.append(Clip(path, labels, None, "", source, split, group=video))
+    del recordings, seen  # before the corpus is checked, which takes memory of its own
     every = (home / _CLASSES).is_file()
     labels = tuple(name for mid, name in names.items() if every or mid in named)
     return Corpus(

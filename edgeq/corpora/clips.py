@@ -90,9 +90,10 @@ class Columns:
         return np.concatenate([np.zeros(1, self.label_ends.dtype), self.label_ends[:-1]])[: len(self.label_ends)]
 
     @cached_property
-    def files(self) -> np.ndarray:
-        """A number for the file of each clip: that of the first clip of it."""
-        return first_alike(lambda row: (self.folder[row], self.name[row]), len(self.name))
+    def files(self) -> np.ndarray | None:
+        """A number for the file of each clip: that of the first clip of it; None where each has its own."""
+        first = first_alike(lambda row: (self.folder[row], self.name[row]), len(self.name))
+        return None if np.array_equal(first, np.arange(len(first))) else first
 
 
 class Clips(Sequence[Clip]):
@@ -163,8 +164,9 @@ class Clips(Sequence[Clip]):
             return (ends - starts).astype(np.int64), self._columns.label
         starts = starts[self._chosen].astype(np.int64)
         counts = ends[self._chosen] - starts
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return counts, self._columns.label[np.repeat(starts, counts) + within]
+        places = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        places += np.arange(len(places))
+        return counts, self._columns.label[places]
 
     @property
     def folds(self) -> Coded[int | None]:
@@ -201,11 +203,13 @@ class Clips(Sequence[Clip]):
 
     def repeated(self) -> int | None:
         """The first clip whose file an earlier one has too; None where each has its own."""
-        files = self._columns.files if self._chosen is None else self._columns.files[self._chosen]
-        first = np.full(len(files) and int(files.max()) + 1, len(files))
-        np.minimum.at(first, files, np.arange(len(files)))
-        later = np.flatnonzero(first[files] != np.arange(len(files)))
-        return int(later[0]) if len(later) else None
+        files = self._columns.files
+        if files is None and self._chosen is None:
+            return None
+        files = self.rows if files is None else files[self.rows]
+        order = np.argsort(files, kind="stable")
+        later = order[1:][files[order][1:] == files[order][:-1]]
+        return int(later.min()) if len(later) else None
 
     def _part(self, column: Coded[Any]) -> Coded[Any]:
         return column if self._chosen is None else column.take(self._chosen)

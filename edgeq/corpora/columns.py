@@ -113,21 +113,21 @@ class GrowingCoded(Generic[Value]):
 
 
 class Seen:
-    """A set of texts that holds of each the first 16 bytes of its SHA-256: too many for two texts to share them."""
+    """A set of texts that holds of each the first 12 bytes of its SHA-256: too many for two texts to share them."""
 
     def __init__(self) -> None:
-        self._slots, self._count = [array("Q", bytes(8 << 10)), array("Q", bytes(8 << 10))], 0
+        self._slots, self._count = (array("Q", bytes(8 << 10)), array("I", bytes(4 << 10))), 0
 
     def add(self, text: str) -> bool:
         """Take in a text; returns whether it is new."""
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        high, low = int.from_bytes(digest[:8]) or 1, int.from_bytes(digest[8:16])  # 0 stands for an empty slot
+        high, low = int.from_bytes(digest[:8]) or 1, int.from_bytes(digest[8:12])  # 0 stands for an empty slot
         if not self._put(high, low):
             return False
         self._count += 1
-        if 2 * self._count > len(self._slots[0]):
+        if 4 * self._count > 3 * len(self._slots[0]):
             before = self._slots
-            self._slots = [array("Q", bytes(16 * len(before[0]))) for _ in before]
+            self._slots = array("Q", bytes(16 * len(before[0]))), array("I", bytes(8 * len(before[0])))
             for high, low in zip(*before, strict=True):
                 if high:
                     self._put(high, low)
