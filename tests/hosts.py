@@ -1,7 +1,7 @@
 """Hosts for tests, on this one machine: network namespaces with names and addresses of their own, joined by a switch.
 
-Each is an interface eth0 with the address 10.77.0.N, a host name, a table of hosts, and processes of its own, which all
-die with it. Nothing outside them changes; files are those of the machine.
+Each is an interface eth0 with the address 10.77.0.N, a host name, a table of hosts, in which as on Debian its own name
+is 127.0.1.1, and processes of its own, which all die with it. Nothing outside changes; files are the machine's.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
     )
     assert switch.stdout and switch.stdout.readline(), "no switch"
     names = {f"host{number}": f"10.77.0.{number}" for number in range(1, count + 1)}
-    table = folder / "hosts"
-    table.write_text("".join(f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **names}.items()))
     made: list[Host] = []
     try:
         for name, address in names.items():
+            table = folder / f"hosts-of-{name}"
+            known = {**names, "localhost": "127.0.0.1", name: "127.0.1.1"}
+            table.write_text("".join(f"{address} {name}\n" for name, address in known.items()))
             made.append(Host(name, address, str(switch.pid), table))
         yield made
     finally:

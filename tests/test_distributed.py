@@ -22,7 +22,7 @@ from edgeq.compress import chain, follow
 from edgeq.training import recipe as recipes
 
 HERE = Path(__file__).resolve().parent
-LIMIT = 240
+LIMIT = 480
 """Seconds after which a run is taken to hang."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="processes find each other by gloo")]

@@ -19,7 +19,7 @@ import torch
 from distributed_fit import trained
 
 HERE = Path(__file__).resolve().parent
-LIMIT = 240
+LIMIT = 480
 """Seconds after which a run is taken to hang."""
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_CPP_LOG_LEVEL": "ERROR"}

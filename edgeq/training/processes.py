@@ -1,6 +1,6 @@
 """Processes that train together, one a GPU or a core, on one machine or many: `torchrun -m edgeq train` starts them.
 
-Gloo joins them on processors, NCCL on GPUs. Each holds the whole network; only the first one writes and shows.
+Gloo joins what is on processors, NCCL what is on GPUs. Each holds the whole network; the first one writes and shows.
 
 On one machine, N being a number that divides the recipe's parts:
 
@@ -25,6 +25,7 @@ in torchrun's table at the end; progress on the machine of process 0.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import itertools
 import json
@@ -34,6 +35,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -199,13 +201,12 @@ class Processes:
 
     def _gathered(self, rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
         """The rows of every process, of which each has so many; columns are the same in all."""
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        own = rows.new_zeros(max(counts), rows.shape[1], device=device)
+        own = rows.new_zeros(max(counts), rows.shape[1])
         own[: len(rows)] = rows
         found = [torch.empty_like(own) for _ in counts]
         with _told(self):
             distributed.all_gather(found, own)
-            return [one[:count].cpu() for one, count in zip(found, counts, strict=True)]
+            return [one[:count] for one, count in zip(found, counts, strict=True)]
 
     def _exchange(self, text: str) -> list[str]:
         key = _key()
@@ -235,8 +236,9 @@ def joined() -> Iterator[Processes]:
         return
     together = Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     try:
-        _join(together)
+        _meet(together)
         with _attended(together):
+            _join(together)
             yield together
         _part(together, _LEFT, LEAVING)
     except InputError as error:
@@ -260,43 +262,89 @@ class _Lost(InputError):
     """Another process is gone."""
 
 
-def _join(who: Processes) -> None:
+def _meet(who: Processes) -> None:
+    """Open the store in which processes leave each other word, and compare what they are."""
     environment = os.environ
-    host, meeting = socket.gethostname(), f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    host, where, port = socket.gethostname(), environment["MASTER_ADDR"], environment["MASTER_PORT"]
     one_machine = environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]
     restarts = int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0"))
     if restarts and not one_machine and environment.get(SHARE_STORE) != "1":
         raise InputError(
             f"torchrun --max-restarts on several machines: set {SHARE_STORE}=1 on each of them, where torchrun starts"
         )
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
+        _resolved(where)  # which torch tries for as long as it waits
         store, *_ = next(iter(rendezvous("env://", timeout=PATIENCE)))
-    except (RuntimeError, TimeoutError) as error:
+    except (RuntimeError, OSError) as error:
         raise InputError(
-            f"{host} cannot reach {meeting}, where the processes of torchrun meet ({_cause(error)}); start all of them "
-            f"again, on {environment['MASTER_ADDR']} with --local-addr and an address that {host} reaches"
+            f"{host} cannot reach {where}:{port}, where the processes of torchrun meet ({_cause(error)}); start all of "
+            f"them again, each torchrun with --local-addr and the address by which the others reach its machine"
         ) from error
     # Processes started again must not read the addresses of those that died. Agents of several machines may count
     # restarts differently: there the variable above has torchrun make a new store.
     attempt = environment["TORCHELASTIC_RESTART_COUNT"] if one_machine else "0"
-    store = distributed.PrefixStore(f"edgeq {attempt}", store)
-    _joined.append(store)
+    _joined.append(distributed.PrefixStore(f"edgeq {attempt}", store))
     _store().set(f"host/{who.rank}", host)
     _store().set(f"beat/{who.rank}", "0")
     versions = f"edgeq {version('edgeq')}, torch {torch.__version__}"
     who.check_same("versions", versions, versions)
+
+
+def _join(who: Processes) -> None:
+    """Connect the processes for what they sum up."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        _name_network(who)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     try:
-        distributed.init_process_group(
-            "nccl" if cuda else "gloo", store=store, rank=who.rank, world_size=who.count, timeout=PATIENCE
-        )
-    except (RuntimeError, TimeoutError) as error:
+        distributed.init_process_group(backend, store=_joined[0], rank=who.rank, world_size=who.count, timeout=PATIENCE)
+    except RuntimeError as error:
+        which = "GLOO_SOCKET_IFNAME=eth0" + " NCCL_SOCKET_IFNAME=eth0" * cuda
         raise InputError(
-            f"{host} cannot reach the other processes of torchrun ({_cause(error)}); name the network that all "
-            f"machines share where torchrun starts: {'NCCL' if cuda else 'GLOO'}_SOCKET_IFNAME=eth0, or as it is called"
+            f"{socket.gethostname()} cannot reach the other processes of torchrun ({_cause(error)}); where torchrun "
+            f"starts, name the network that all machines share: {which}, or as it is called there"
         ) from error
+
+
+def _name_network(who: Processes) -> None:
+    """Let gloo take the network by which machines reach each other, where the user names none.
+
+    By itself it takes that of the machine's own name, which Debian's /etc/hosts says is 127.0.1.1.
+    """
+    own = _address_towards(os.environ["MASTER_ADDR"])
+    others = [one for one in who._exchange(own) if one and not one.startswith("127.")]
+    if others and own.startswith("127."):  # the machine that is called so
+        own = _address_towards(others[0])
+    for _, name in socket.if_nameindex():
+        if others and _address_of(name) == own:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def _address_towards(host: str) -> str:
+    """The IPv4 address from which this machine reaches another; empty where it has none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        asked.connect((host, 9))  # nothing is sent
+        return str(asked.getsockname()[0])
+    return ""
+
+
+def _address_of(interface: str) -> str:
+    """The IPv4 address of a network interface (SIOCGIFADDR of Linux's netdevice(7)); empty where it has none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        found = fcntl.ioctl(asked, 0x8915, struct.pack("256s", interface.encode()[:15]))
+        return socket.inet_ntoa(found[20:24])
+    return ""
+
+
+def _resolved(host: str) -> None:
+    for pause in (1, 3, 9):
+        with contextlib.suppress(socket.gaierror):
+            socket.getaddrinfo(host, None)
+            return
+        time.sleep(pause)
+    socket.getaddrinfo(host, None)
 
 
 _LEFT, _FAILED = "left", "failed"
@@ -489,4 +537,4 @@ def _gone(who: Processes) -> str:
 def _cause(error: BaseException) -> str:
     """What torch says is wrong, without the place in its source and its guesses."""
     line = str(error).strip().partition("\n")[0]
-    return re.sub(r"^\[[^\]]*\] ", "", line).partition(". ")[0][:200]
+    return re.sub(r"\[/[^\]]*\] ", "", line).partition(". ")[0][:200]
