@@ -238,7 +238,8 @@ class _Run:
             return 0
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # it scaled: not so on a processor, which float16 is not for
+            self.scaler.load_state_dict(state["scaler"])
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
         if self.competition is not None:
