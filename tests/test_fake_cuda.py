@@ -159,6 +159,22 @@ def test_float16_scales_its_gradients_and_a_step_that_overflows_changes_no_weigh
         assert torch.equal(skipped[name], weights)
 
 
+@pytest.mark.parametrize("first", ["cpu", "cuda"])
+def test_a_run_in_float16_goes_on_where_there_is_another_device(gpu: None, tmp_path: Path, first: str) -> None:
+    """In float16 on the GPU, in float32 on the processor."""
+
+    def stop(epoch: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    config = replace(CONFIG, precision="float16")
+    with pytest.raises(KeyboardInterrupt):
+        fitted(replace(config, device=first), checkpoint=tmp_path / "run", on_epoch=stop)
+    then = replace(config, device="cpu" if first == "cuda" else "cuda")
+    epochs: list[int] = []
+    fitted(then, checkpoint=tmp_path / "run", on_epoch=lambda epoch, loss: epochs.append(epoch))
+    assert epochs == [2]
+
+
 @pytest.mark.parametrize("stage", ["torch", "onnx"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_the_runtime_answers_from_the_gpu_as_from_the_processor(gpu: None, stage: str, precision: str) -> None:
@@ -256,3 +272,20 @@ class _Stays(torch.nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.module[0](*inputs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": "bf16"}, {"precision": "float16"}, {"compile": True}, {"parts": 2, "precision": "bf16"}],
+)
+def test_a_real_gpu_learns_as_the_processor_does(tmp_path: Path, changes: dict[str, Any]) -> None:
+    def losses(config: FitConfig) -> list[float]:
+        told: list[float] = []
+        fitted(config, checkpoint=tmp_path / config.device, on_epoch=lambda epoch, loss: told.append(loss))
+        return told
+
+    parts = changes.get("parts", 1)
+    exact = losses(replace(CONFIG, epochs=4, device="cpu", parts=parts))
+    found = losses(replace(CONFIG, epochs=4, device="cuda", **changes))
+    np.testing.assert_allclose(found, exact, rtol=0.1)
