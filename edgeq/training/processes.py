@@ -513,6 +513,11 @@ def _told(who: Processes) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "Duplicate GPU" in str(error):  # as NCCL says it
+            raise InputError(
+                "two processes on one GPU, which NCCL does not join: expected one process a GPU; give torchrun "
+                f'--nproc-per-node {torch.cuda.device_count()}, or the recipe [fit] device = "cpu"'
+            ) from error
         _losing.append(f"lost another process ({_cause(error)})")
         raise _Lost(f"{_gone(who)} ({_cause(error)}); {_how_on()}") from error
 
