@@ -20,7 +20,7 @@ import test_teacher
 import torch
 from fake_gpu import GPU
 from small_corpus import FRONTEND, folders
-from torch import Tensor
+from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
@@ -28,11 +28,13 @@ from edgeq import runtime, zoo
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.audio.frontend_torch import Features, LogMel
 from edgeq.corpora import pack, packed_corpus
+from edgeq.errors import InputError
 from edgeq.lowering.fast import lower_fast, quaternion_layers
 from edgeq.lowering.trace import lower
 from edgeq.nets import arrays, registry
 from edgeq.runtime.torch_graph import GraphModule
 from edgeq.training import fit as fitting
+from edgeq.training import processes
 from edgeq.training.augment import Changes, drawn, wishes
 from edgeq.training.competition import Measured
 from edgeq.training.config import FitConfig
@@ -200,6 +202,19 @@ def test_packed_recordings_become_log_mel_on_the_gpu(gpu: None, tmp_path: Path) 
     )
     assert (found.power.device, expected.power.device) == (GPU, torch.device("cpu"))
     assert torch.equal(found.power.cpu(), expected.power) and found.places == expected.places
+
+
+def test_processes_that_share_a_gpu_are_told_so(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(tensor: Tensor) -> None:
+        raise RuntimeError(
+            "NCCL error in: NCCLUtils.cpp:94, invalid usage, NCCL version 2.27.5\nncclInvalidUsage: This usually "
+            "reflects invalid usage of NCCL library.\nLast error:\n"
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+        )
+
+    monkeypatch.setattr(distributed, "all_reduce", refuse)
+    with pytest.raises(InputError, match=r'two processes on one GPU, .* --nproc-per-node 1, or .* device = "cpu"'):
+        processes.Processes(0, 2).sum_up([torch.zeros(2, device=GPU)])
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
