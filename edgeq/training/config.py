@@ -31,11 +31,12 @@ class FitConfig:
     the window's); crop_depth_db: crops are drawn where something within this of the clip's peak sounds; speeds with
     speed_probability; gain_db; filter_db; mix_probability; mixup_alpha (0: none); stripe_mels and stripe_frames,
     stripe_count of each: see training.augment.
-    precision: "float32", or by autocast "bf16" (twice as fast on processors that have AVX512-BF16 or AMX, float32 on
-    others) or "float16" (GPUs only). device: "cpu", "cuda", or "auto": a GPU where there is one. logmel: what computes
-    the log-mel of packed recordings: "numpy" in the threads that read them, "torch" on the device that trains, or
-    "auto": torch on a GPU. compile: by torch.compile, for long trainings. checkpoint_minutes: how often the state is
-    kept between the ends of epochs.
+    precision: "float32" (of which GPUs since NVIDIA's Ampere multiply 10 bits in convolutions, as torch has it), or by
+    autocast "bf16" (twice as fast on processors that have AVX512-BF16 or AMX, float32 on others) or "float16" (GPUs
+    only). device: "cpu", "cuda", or "auto": a GPU where there is one. logmel: what computes the log-mel of packed
+    recordings: "numpy" in the threads that read them, "torch" on the device that trains, or "auto": torch on a GPU.
+    compile: by torch.compile, for long trainings. checkpoint_minutes: how often the state is kept between the ends of
+    epochs.
     Raises InputError where a field is out of range, naming it.
     """
 

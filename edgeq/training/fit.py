@@ -57,10 +57,11 @@ def fit(
     With `checkpoint`, the state is kept there after every epoch, and every config.checkpoint_minutes within one; a run
     that finds it goes on from it, with as many processes as there now are, and ends with the very weights of an
     uninterrupted one. on_epoch is told how many epochs are done (iterations, where the config counts these) and the
-    mean loss since it was last told. Results are equal for equal seed, data, thread count and processor; other numbers
-    of processes, and GPUs, round otherwise. Raises InputError where the checkpoint is of another run, the network does
-    not take such crops, the loss or the result is not finite, the processes differ in data or recipe, they are more
-    than the parts or do not divide them, or as `teacher.Lesson` does.
+    mean loss since it was last told. Results are equal for equal seed, data, thread count and processor; another number
+    of processes rounds otherwise, and so does a GPU, whose sums have no fixed order, in every run. Raises InputError
+    where the checkpoint is of another run, the network does not take such crops, the loss or the result is not finite,
+    the processes differ in data or recipe, they are more than the parts or do not divide them, or as `teacher.Lesson`
+    does.
     """
     if source.clips < 2:
         raise InputError(f"training on {source.clips} clips: expected at least 2")
