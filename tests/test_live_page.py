@@ -1,4 +1,4 @@
-"""The page of `edgeq live --web`: what its server sends, to whom, and what Chromium makes of it."""
+"""The page of `edgeq live --web`: what its server sends, to whom, and what browsers make of it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import bundles
 import numpy as np
 import pytest
 import soundfile
+import webdriver
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -643,6 +644,37 @@ def test_a_page_left_open_comes_back_with_the_server(chromium):
         assert shown.inner_text(".events") == "0:00:07.0\nknock\n80 %"
         shown.wait_for_selector(".state:text-is('no sound comes')")
     context.close()
+
+
+COLOURS = """(() => {
+    const canvas = document.querySelector("canvas"), { width, height } = canvas;
+    const { data } = canvas.getContext("2d").getImageData(40, 18, width - 40 - 46, height - 18 - 20);
+    return new Set(new Uint32Array(data.buffer)).size;
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", webdriver.ENGINES)
+def test_other_browsers_draw_it_and_come_back_with_the_server(engine, tmp_path):
+    if lacking := webdriver.missing(engine):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    with webdriver.running(engine, tmp_path) as shown:
+        with page.serve(port=0) as pages:
+            heard = state(seconds=1.0)
+            pages.hear(frames(51), heard)
+            pages.update(update(1.0, Event("hum", 0.9, 0.0, 1.0)), heard)
+            shown.goto(pages.address)
+            shown.wait_for("document.querySelector('.events time')")
+            shown.wait_for(f"{COLOURS} > 20")
+            assert shown.evaluate("document.querySelector('.best .share').textContent") == "80 %"
+            heard.seconds = 2.0
+            pages.update(update(2.0, silent=True, heard=None), heard)
+            shown.wait_for("document.querySelector('.now .name').textContent === 'silence'")
+        shown.wait_for("document.querySelector('.state').textContent === 'ended'")
+        with page.serve(port=pages.port) as pages:
+            pages.update(update(7.0, Event("knock", 0.8, 6.0, 7.0)), state(model="another"))
+            shown.wait_for("document.querySelector('h1').textContent === 'another'")
+            assert shown.evaluate("document.querySelector('.events').innerText.trim()") == "0:00:07.0\nknock\n80 %"
 
 
 @needs_browser

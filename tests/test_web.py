@@ -1,4 +1,4 @@
-"""`edgeq export --web`: what the page consists of, where its runtime comes from, and what Chromium hears with it."""
+"""`edgeq export --web`: what the page consists of, where its runtime comes from, and what browsers hear with it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import onnx
 import pytest
 import soundfile
 import soxr
+import webdriver
 from click.testing import CliRunner
 
 from edgeq import classify, cli, goldens, runtime, tune, verify, zoo
@@ -248,14 +249,12 @@ def test_the_registry_is_npms(tmp_path, monkeypatch):
     assert web_runtime.registry() == "https://example.net"
 
 
-# In Chromium
+# In browsers
 
 
 @pytest.fixture(scope="module")
 def page_of_the_zoo(tmp_path_factory):
-    """A trained model's page on the real runtime, skipped where that or a browser is not to be had."""
-    if browser.missing():
-        pytest.skip(f"not installed: {', '.join(browser.missing())}")
+    """A trained model's page on the real runtime, skipped where that is not to be had."""
     with pytest.MonkeyPatch.context() as patch:
         for name, digest in REAL_FILES.items():
             patch.setitem(web_runtime.FILES, name, digest)
@@ -342,6 +341,29 @@ def recording(spec, seeds):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", webdriver.ENGINES)
+def test_other_browsers_hear_what_python_hears(engine, request, tmp_path):
+    """A recording as a file at the model's rate, so that no browser converts it; all of its scores are in the bars."""
+    if lacking := webdriver.missing(engine):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    model = request.getfixturevalue("page_of_the_zoo")
+    clip = tmp_path / "clip.wav"
+    sound = recording(model.frontend, [int(seed) for seed in model.goldens().seeds[:2]])
+    soundfile.write(clip, sound, model.frontend.sample_rate, subtype="FLOAT")
+    with served(model.folder / "web") as address, webdriver.running(engine, tmp_path) as shown:
+        shown.goto(f"{address}/")
+        shown.wait_for("document.querySelector('#file:enabled')")
+        shown.choose("#file", clip)
+        shown.wait_for("document.querySelector('#recording .best')")
+        names = shown.evaluate("[...document.querySelectorAll('.class .name')].map(one => one.textContent)")
+        bars = shown.evaluate("[...document.querySelectorAll('.class .bar')].map(one => one.style.transform)")
+    expected = classify.recording(model, runtime.open(model, "onnx"), clip, len(model.labels))
+    scores = {name: float(bar[len("scaleX(") : -1]) for name, bar in zip(names, bars, strict=True)}
+    assert scores == pytest.approx({entry.label: entry.score for entry in expected.top}, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(browser.missing()), reason=f"not installed: {', '.join(browser.missing())}")
 def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
     """A recording as the microphone, recordings as files, and samples for the page's own function."""
     model = page_of_the_zoo
