@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeq.audio import decode
 from edgeq.corpora.clips import Clip, Clips
 from edgeq.corpora.corpus import Corpus
-from edgeq.corpora.layout import Layout
+from edgeq.corpora.layout import Layout, lying_in
 from edgeq.errors import InputError
 
 
@@ -27,7 +27,7 @@ def read(folder: Path) -> Corpus:
 
 def class_folders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted; hidden ones are passed over."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return lying_in(folder, "[!.]*", folders=True)
 
 
 def _recognises(folder: Path) -> bool:

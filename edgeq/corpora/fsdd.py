@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +60,25 @@ def read(folder: Path) -> Corpus:
 def _home(folder: Path) -> Path | None:
     """The folder of the recordings."""
     for home in (folder / name for name in _HOMES):
-        recordings = (path for path in home.rglob("*") if path.suffix.lower() in decode.SUFFIXES)
-        first = next(recordings, None)  # of a corpus of millions, one will do
-        if first is not None and _NAME.fullmatch(first.stem):
+        one = _recording(home) if home.is_dir() else None
+        if one is not None and _NAME.fullmatch(one.stem):
             return home
     return None
+
+
+def _recording(home: Path) -> Path | None:
+    """Some recording below a folder: of a corpus of millions, one will do."""
+    folders = []
+    try:
+        with os.scandir(home) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(home / entry.name)
+                elif Path(entry.name).suffix.lower() in decode.SUFFIXES:
+                    return home / entry.name
+    except PermissionError:
+        return None
+    return next(filter(None, map(_recording, folders)), None)
 
 
 def _recognises(folder: Path) -> bool:

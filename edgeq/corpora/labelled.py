@@ -8,7 +8,7 @@ from edgeq.corpora import table
 from edgeq.corpora.clips import SPLITS, Clip
 from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.entries import Entries
-from edgeq.corpora.layout import Layout
+from edgeq.corpora.layout import Layout, lying_in
 from edgeq.errors import InputError
 
 SEPARATOR = ";"
@@ -44,7 +44,7 @@ def read(folder: Path) -> Corpus:
 
 
 def _tables(folder: Path) -> list[Path]:
-    found = [(path, table.header(path)) for path in sorted(folder.glob("*.csv"))]
+    found = [(path, table.header(path)) for path in lying_in(folder, "*.csv")]
     return [path for path, columns in found if "path" in columns and ("label" in columns or "labels" in columns)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeq.corpora.clips import Clip
 from edgeq.corpora.corpus import Corpus
 from edgeq.corpora.faults import Fault
-from edgeq.corpora.layout import Layout
+from edgeq.corpora.layout import Layout, lying_in
 from edgeq.errors import InputError
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -123,7 +123,8 @@ def _published() -> list[Name]:
 
 
 def _actors(folder: Path) -> list[Path]:
-    found = [path for pattern in ("Actor_??", "*/Actor_??") for path in folder.glob(pattern) if path.is_dir()]
+    homes = folder, *lying_in(folder, "*", folders=True)
+    found = [path for home in homes for path in lying_in(home, "Actor_??", folders=True)]
     return sorted(path for path in found if any(_NAME.fullmatch(one.stem) for one in path.glob("*.wav")))
 
 
