@@ -96,7 +96,7 @@ def _step(
         ends.append((time.process_time(), time.perf_counter()))
 
     source = InMemory(maps, targets, opened.frontend, config)
-    fit(student, source, opened.frontend, config, 0, on_epoch=ended, teacher=teacher)
+    fit(student, source, opened.frontend, config, 0, on_progress=ended, teacher=teacher)
     cpu, wall = np.median(np.diff(ends, axis=0), axis=0) / STEPS
     return float(cpu), float(wall)
 

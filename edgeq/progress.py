@@ -15,7 +15,7 @@ LOGGED_EVERY = 60.0
 
 
 class Advance(Protocol):
-    def __call__(self, count: int, note: str = "") -> None: ...
+    def __call__(self, count: float, note: str = "") -> None: ...
 
 
 @contextmanager
@@ -33,14 +33,16 @@ def progress(what: str, total: int, patience: float | None = None) -> Iterator[A
     bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
     task = bar.add_task(what, total=total, note="")
     started = logged = time.monotonic()
+    done = 0.0
 
     def show() -> None:
         if time.monotonic() - started >= shortest:
             bar.start()
 
-    def advance(count: int, note: str = "") -> None:
-        nonlocal logged
-        bar.update(task, advance=count, note=note)
+    def advance(count: float, note: str = "") -> None:
+        nonlocal done, logged
+        done = round(done + count, 9)  # parts of one have to add up to it
+        bar.update(task, completed=done, note=note)
         show()
         in_a_file = bar.live.is_started and not bar.console.is_terminal
         if in_a_file and not bar.finished and time.monotonic() - logged >= LOGGED_EVERY:

@@ -86,9 +86,9 @@ sys.path.insert(0, {tests!r})
 from test_chain import followed
 from edgeq.compress import chain
 train_on = chain.train_on
-def stopping(corpus, maps, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, *rest):
+def stopping(corpus, maps, clips, architecture, spec, config, seed, checkpoint, on_progress, start, *rest):
     def told(epoch, loss):
-        on_epoch(epoch, loss)
+        on_progress(epoch, loss)
         if start is not None and epoch == 1:
             print("fine-tuning", flush=True)
             signal.pause()
@@ -129,7 +129,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     train_on = chain.train_on
     # As the chain passes them, in this order.
-    names = ["corpus", "maps", "clips", "architecture", "spec", "config", "seed", "checkpoint", "on_epoch"]
+    names = ["corpus", "maps", "clips", "architecture", "spec", "config", "seed", "checkpoint", "on_progress"]
     names += ["start", "teacher", "held_back"]
 
     def noting(*values: Any) -> Any:

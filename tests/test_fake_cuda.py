@@ -134,7 +134,7 @@ def test_a_run_is_measured_on_the_gpu_and_goes_on_there_from_its_checkpoint(gpu:
     def resumed(config: FitConfig) -> Weights:
         options = {"checkpoint": tmp_path / config.device, "measured": Measured(measure, "")}
         with pytest.raises(KeyboardInterrupt):
-            fitted(config, **options, on_epoch=stop)
+            fitted(config, **options, on_progress=stop)
         return fitted(config, **options)
 
     on_both(CONFIG, resumed)
@@ -170,11 +170,11 @@ def test_a_run_in_float16_goes_on_where_there_is_another_device(gpu: None, tmp_p
 
     config = replace(CONFIG, precision="float16")
     with pytest.raises(KeyboardInterrupt):
-        fitted(replace(config, device=first), checkpoint=tmp_path / "run", on_epoch=stop)
+        fitted(replace(config, device=first), checkpoint=tmp_path / "run", on_progress=stop)
     then = replace(config, device="cpu" if first == "cuda" else "cuda")
     epochs: list[int] = []
-    fitted(then, checkpoint=tmp_path / "run", on_epoch=lambda epoch, loss: epochs.append(epoch))
-    assert epochs == [2]
+    fitted(then, checkpoint=tmp_path / "run", on_progress=lambda epoch, loss: epochs.append(epoch))
+    assert epochs == [1, 2]
 
 
 @pytest.mark.parametrize("stage", ["torch", "onnx"])
@@ -297,7 +297,7 @@ class _Stays(torch.nn.Module):
 def test_a_real_gpu_learns_as_the_processor_does(tmp_path: Path, changes: dict[str, Any]) -> None:
     def losses(config: FitConfig) -> list[float]:
         told: list[float] = []
-        fitted(config, checkpoint=tmp_path / config.device, on_epoch=lambda epoch, loss: told.append(loss))
+        fitted(config, checkpoint=tmp_path / config.device, on_progress=lambda epoch, loss: told.append(loss))
         return told
 
     parts = changes.get("parts", 1)

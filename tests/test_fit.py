@@ -44,7 +44,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_fit import fitted
 torch.set_num_threads(1)
-fitted(checkpoint=Path({checkpoint!r}), on_epoch=lambda epoch, loss: print(epoch, flush=True), wait_after=3)
+fitted(checkpoint=Path({checkpoint!r}), on_progress=lambda epoch, loss: print(epoch, flush=True), wait_after=3)
 """
 
 
@@ -61,7 +61,7 @@ def fitted(
     config: FitConfig = CONFIG,
     seed: int = 0,
     checkpoint: Path | None = None,
-    on_epoch=None,
+    on_progress=None,
     wait_after: int = 0,
     start: int = 0,
     teacher: Teacher | None = None,
@@ -71,9 +71,9 @@ def fitted(
     torch.manual_seed(seed + start)
     network = registry.build(ARCHITECTURE)
 
-    def told(epoch: int, loss: float) -> None:
-        if on_epoch is not None:
-            on_epoch(epoch, loss)
+    def told(epoch: float, loss: float | None) -> None:
+        if on_progress is not None:
+            on_progress(epoch, loss)
         if epoch == wait_after:
             signal.pause()
 
@@ -105,7 +105,8 @@ def test_learns_what_can_be_heard() -> None:
     network = registry.build(ARCHITECTURE)
     losses: list[float] = []
     config = replace(CONFIG, epochs=20)
-    fit(network, InMemory(maps, targets, SPEC, config), SPEC, config, 0, on_epoch=lambda _, loss: losses.append(loss))
+    source = InMemory(maps, targets, SPEC, config)
+    fit(network, source, SPEC, config, 0, on_progress=lambda _, loss: losses.append(loss))
     inputs = torch.from_numpy(np.stack(maps.logmels[0])[:, None, :, :50] + 30) / 20
     with torch.no_grad():
         assert torch.equal(network(inputs).argmax(dim=1), targets.argmax(dim=1))
@@ -140,32 +141,42 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert told == ["1", "2", "3"]
+    assert told == ["1.0", "2.0", "3.0"]
     assert process.returncode == -signal.SIGKILL
-    epochs: list[int] = []
-    resumed = fitted(checkpoint=checkpoint, on_epoch=lambda epoch, _: epochs.append(epoch))
-    assert epochs == [4, 5, 6], "no epoch was lost"
+    epochs: list[float] = []
+    resumed = fitted(checkpoint=checkpoint, on_progress=lambda epoch, _: epochs.append(epoch))
+    assert epochs == [3, 4, 5, 6], "it says where it goes on, and no epoch was lost"
     assert same(resumed, fitted())
 
 
 def test_a_taught_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    def stop(epoch: int, _: float) -> None:
+    def stop(epoch: float, _: float | None) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(checkpoint=tmp_path / "run", on_epoch=stop, teacher=taught())
+        fitted(checkpoint=tmp_path / "run", on_progress=stop, teacher=taught())
     uninterrupted = fitted(teacher=taught())
     assert same(fitted(checkpoint=tmp_path / "run", teacher=taught()), uninterrupted)
     assert not same(uninterrupted, fitted())
 
 
 def test_finished_run_is_not_run_again(tmp_path: Path) -> None:
-    epochs: list[int] = []
+    epochs: list[float] = []
     for _ in range(2):
-        state = fitted(checkpoint=tmp_path / "done", on_epoch=lambda epoch, _: epochs.append(epoch))
+        state = fitted(checkpoint=tmp_path / "done", on_progress=lambda epoch, _: epochs.append(epoch))
         assert same(state, fitted())
-    assert epochs == [1, 2, 3, 4, 5, 6]
+    assert epochs == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_a_long_epoch_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeq.training.fit.TOLD_AFTER", 0.0)
+    told: list[tuple[float, float | None]] = []
+    config = replace(CONFIG, epochs=2, batch_size=2)
+    fitted(config, on_progress=lambda *of: told.append(of))
+    steps = len(told)
+    assert [reached for reached, _ in told] == [2 * (step + 1) / steps for step in range(steps)]
+    assert steps > 4 and all(loss is not None and loss > 0 for _, loss in told)
 
 
 def test_refuses_the_checkpoint_of_another_run(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_between_its_minutes_only_the_ends_of_epochs_are_kept(tmp_path: Path, mo
 def test_iterations_may_end_within_an_epoch() -> None:
     config = replace(CONFIG, epochs=0, iterations=7, batch_size=2)
     told: list[int] = []
-    fitted(config, on_epoch=lambda done, loss: told.append(done))
+    fitted(config, on_progress=lambda done, loss: told.append(done))
     assert told == [5, 7]
     whole = replace(CONFIG, epochs=0, iterations=10, batch_size=2)
     assert same(fitted(whole), fitted(replace(CONFIG, epochs=2, batch_size=2))), "two epochs by another count"

@@ -17,6 +17,13 @@ def test_long_work_says_on_stderr_how_far_it_is(capfd):
     assert out == "" and "long" in err and "2/3" in err and "loss 0.5" in err
 
 
+def test_parts_of_one_add_up(capfd):
+    with progress("long", 3, patience=0) as advance:
+        for _ in range(30):
+            advance(0.1)
+    assert "3/3" in capfd.readouterr().err
+
+
 def test_a_failure_ends_it(capfd):
     with pytest.raises(ValueError, match="in the middle"), progress("failing", 3, patience=0):
         raise ValueError("in the middle")

@@ -216,8 +216,8 @@ def _trained(recipe: Recipe, number: int, setting: Setting, checkpoint: Path | N
         bundles, how = _teachers(recipe, setting), recipe.teacher.how
         teacher = teacher_of(bundles, corpus, architecture.output, spec, stage.fit, setting.work, how)
     seed = _seed(recipe, number)
-    with session(what, stage.fit, recipe.threads) as on_epoch:
-        of = architecture, spec, stage.fit, seed, checkpoint, on_epoch, start, teacher
+    with session(what, stage.fit, recipe.threads) as on_progress:
+        of = architecture, spec, stage.fit, seed, checkpoint, on_progress, start, teacher
         return train_on(corpus, heard, setting.clips, *of, _held_back(recipe, setting))
 
 

@@ -68,9 +68,9 @@ def run(
     teaching = teacher_of(found, corpus, architecture.output, spec, config, work, how)
     heard = maps(corpus, spec, config, work)
     checkpoint = work / f"{destination.name}.checkpoint"
-    with session(destination.name, config, threads) as on_epoch:
+    with session(destination.name, config, threads) as on_progress:
         trained = train_on(
-            corpus, heard, clips, architecture, spec, config, seed, checkpoint, on_epoch, start, teaching
+            corpus, heard, clips, architecture, spec, config, seed, checkpoint, on_progress, start, teaching
         )
     provenance = result.provenance(corpus, config, seed, threads, left_out) | {"distilled": taught_by(found, how)}
     written, measured = result.write(destination, called, trained, corpus, heard, provenance)

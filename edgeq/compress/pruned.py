@@ -182,8 +182,8 @@ def _fine_tuned(
     heard, clips = maps(corpus, source.frontend, config, work), range(len(corpus.clips))
     checkpoint = work / f"{made.destination.name}.checkpoint"
     of = corpus, heard, clips, made.architecture, source.frontend, config, seed, checkpoint
-    with session(made.name, config, threads) as on_epoch:
-        trained = train_on(*of, on_epoch, start=made.network)
+    with session(made.name, config, threads) as on_progress:
+        trained = train_on(*of, on_progress, start=made.network)
     provenance = {
         **made.told,
         "fine_tuned": {"epochs": config.epochs, "learning_rate": config.learning_rate},

@@ -28,10 +28,15 @@ from edgeq.training.config import FitConfig
 from edgeq.training.source import Heard, Source
 from edgeq.training.teacher import Lesson, Teacher, channels_last
 
-EpochDone = Callable[[int, float], None]
+OnProgress = Callable[[float, float | None], None]
+"""Told how many epochs are done (iterations, where the config counts these), and the mean loss since it was last told;
+None where no step was made since."""
 
 TOLD_EVERY = 100
 """Iterations after which one who counts these hears how far the fit is."""
+
+TOLD_AFTER = 20.0
+"""Seconds after which whoever waits hears it, epoch or not."""
 
 
 def fit(
@@ -41,7 +46,7 @@ def fit(
     config: FitConfig,
     seed: int,
     checkpoint: Path | None = None,
-    on_epoch: EpochDone | None = None,
+    on_progress: OnProgress | None = None,
     output: str = "softmax",
     teacher: Teacher | None = None,
     measured: Measured | None = None,
@@ -56,8 +61,7 @@ def fit(
     it had then compete, and the best of them is the result, which is returned as `Best`.
     With `checkpoint`, the state is kept there after every epoch, and every config.checkpoint_minutes within one; a run
     that finds it goes on from it, with as many processes as there now are, and ends with the very weights of an
-    uninterrupted one. on_epoch is told how many epochs are done (iterations, where the config counts these) and the
-    mean loss since it was last told. Results are equal for equal seed, data, thread count and processor; another number
+    uninterrupted one. Results are equal for equal seed, data, thread count and processor; another number
     of processes rounds otherwise, and so does a GPU, whose sums have no fixed order, in every run. Raises InputError
     where the checkpoint is of another run, the network does not take such crops, the loss or the result is not finite,
     the processes differ in data or recipe, they are more than the parts or do not divide them, or as `teacher.Lesson`
@@ -69,7 +73,7 @@ def fit(
         raise InputError(f"training on {source.clips} clips in {config.parts} parts: expected a clip for each part")
     run = _Run(network, source, spec, config, seed, output, teacher, measured)
     with _deterministic(run.device):
-        run.go(checkpoint, on_epoch or (lambda done, loss: None))
+        run.go(checkpoint, on_progress or (lambda done, loss: None))
     if not all(tensor.isfinite().all() for tensor in run.averaged):
         raise InputError(f"training: weights became infinite; lower learning_rate (now {config.learning_rate:g})")
     return run.competition.ranking[0] if run.competition else None
@@ -114,11 +118,14 @@ class _Run:
         self.average = [t.clone() for t in self.averaged]
         self.competition = None if measured is None else Competition(measured)
 
-    def go(self, checkpoint: Path | None, on_epoch: EpochDone) -> None:
+    def go(self, checkpoint: Path | None, on_progress: OnProgress) -> None:
         """Every step that is left, and the average at the end."""
         done = self._restore(checkpoint) if checkpoint is not None else 0
-        told, kept = done, time.monotonic()
+        told, told_at = done, time.monotonic()
+        kept_at = told_at
         since: list[Tensor] = []
+        if done:
+            on_progress(self._reached(done), None)
         steps, epoch_steps = self.course.steps, self.course.epoch_steps
         wanted = plans.plans(self.course, self.source.order, self.spec, self.config, self.seed, self.own, done)
         self.network.train()
@@ -131,17 +138,22 @@ class _Run:
                 done += 1
                 epoch_ends = done % epoch_steps == 0 or done == steps
                 tell = epoch_ends or (self.config.iterations > 0 and done - told >= TOLD_EVERY)
+                tell = tell or time.monotonic() - told_at >= TOLD_AFTER
                 loss = self._mean(since, done) if tell else 0.0
                 if self.competition is not None and self._is_measured(done, self.competition.measured.every):
                     self.competition.enter(self.network, self.average, done, checkpoint, self.fingerprint)
-                late = time.monotonic() - kept >= 60 * self.config.checkpoint_minutes
+                late = time.monotonic() - kept_at >= 60 * self.config.checkpoint_minutes
                 if checkpoint is not None and self.together.main and (epoch_ends or late):
                     checkpoints.write(checkpoint, self._state(done))
-                    kept = time.monotonic()
+                    kept_at = time.monotonic()
                 if tell:
-                    on_epoch(done if self.config.iterations else done // epoch_steps, loss)
-                    told, since = done, []
+                    on_progress(self._reached(done), loss)
+                    told, told_at, since = done, time.monotonic(), []
         self._finish()
+
+    def _reached(self, done: int) -> float:
+        """How far so many steps are, in what the config counts."""
+        return done if self.config.iterations else done / self.course.epoch_steps
 
     def _step(self, step: int, heard: Iterator[Heard]) -> Tensor:
         """One update from all parts of a batch; returns the mean loss, the same in every process."""
@@ -207,7 +219,7 @@ class _Run:
     def _mean(self, losses: list[Tensor], done: int) -> float:
         loss = math.fsum(one.item() for one in losses) / len(losses)
         if not math.isfinite(loss):
-            where = f"iteration {done}" if self.config.iterations else f"epoch {done // self.course.epoch_steps}"
+            where = f"iteration {done}" if self.config.iterations else f"epoch {math.ceil(self._reached(done))}"
             raise InputError(f"{where}: loss {loss}; lower learning_rate (now {self.config.learning_rate})")
         return loss
 

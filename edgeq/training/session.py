@@ -19,13 +19,13 @@ from edgeq.progress import Advance, progress
 from edgeq.training import processes
 from edgeq.training.config import FitConfig
 from edgeq.training.features import corpus_maps
-from edgeq.training.fit import EpochDone
+from edgeq.training.fit import OnProgress
 from edgeq.training.source import Recordings
 from edgeq.training.streamed import PackedMaps
 
 
 @contextmanager
-def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
+def session(what: str, config: FitConfig, threads: int) -> Iterator[OnProgress]:
     """Train inside this: with so many threads, and a bar on stderr that the yielded function moves on."""
     if config.precision != config.usable_precision:
         note(f"this processor has no native {config.precision}: training in float32 instead")
@@ -33,14 +33,14 @@ def session(what: str, config: FitConfig, threads: int) -> Iterator[EpochDone]:
     torch.set_num_threads(threads)
     try:
         with _bar(what, config.length, patience=0) as advance:
-            seen = 0
+            seen = 0.0
 
-            def on_epoch(epochs: int, loss: float) -> None:
+            def on_progress(reached: float, loss: float | None) -> None:
                 nonlocal seen
-                advance(epochs - seen, f"loss {loss:.3f}")
-                seen = epochs
+                advance(reached - seen, "" if loss is None else f"loss {loss:.3f}")
+                seen = reached
 
-            yield on_epoch
+            yield on_progress
     finally:
         torch.set_num_threads(before)
 

@@ -27,7 +27,7 @@ from edgeq.training import processes
 from edgeq.training.competition import Best, Measured
 from edgeq.training.config import FitConfig
 from edgeq.training.evaluate import Logmels, Predict, batched_probabilities, normalisation, shared_probabilities
-from edgeq.training.fit import EpochDone, fit
+from edgeq.training.fit import OnProgress, fit
 from edgeq.training.source import Recordings
 from edgeq.training.teacher import Teacher
 
@@ -87,7 +87,7 @@ def train_on(
     config: FitConfig,
     seed: int,
     checkpoint: Path | None = None,
-    on_epoch: EpochDone | None = None,
+    on_progress: OnProgress | None = None,
     start: nn.Module | None = None,
     teacher: Teacher | None = None,
     held_back: HeldBack | None = None,
@@ -119,7 +119,7 @@ def train_on(
     if held_back is not None:
         measure = partial(_measured, corpus, maps, held_back.clips, architecture, spec)
         measured = Measured(measure, corpus.subset(held_back.clips).hash, held_back.every, held_back.keep)
-    best = fit(network, source, spec, config, seed, checkpoint, on_epoch, architecture.output, teacher, measured)
+    best = fit(network, source, spec, config, seed, checkpoint, on_progress, architecture.output, teacher, measured)
     return Trained(network, architecture, spec, calibrate(network, architecture, Logmels(selected), spec), best)
 
 
