@@ -426,7 +426,7 @@ def test_chromium_hears_what_python_hears(page_of_the_zoo, tmp_path):
     assert unquote(str(model.folder / "web")) in opened_as_file and "python3 -m http.server" in opened_as_file
     assert ".wasm: the server answers 404; serve the whole folder" in lacking
     assert "denied" in mends["NotAllowedError"] and "no microphone" in mends["NotFoundError"]
-    assert "https or localhost" in mends["insecure"]
+    assert "https or localhost" in mends["insecure"] and "does not start" in mends["never"]
     assert_resampled_alike(resampled, spec.sample_rate)
     assert f"at {OWN_RATE} Hz, converted to the model's {spec.sample_rate} Hz" in converted["source"]
     assert_heard_alike(model, ready, converted["heard"])
@@ -535,7 +535,7 @@ def without_wasm(page, address):
 
 
 def refusals(page):
-    """What the page says where there is no microphone for it, by the browser's fault."""
+    """What the page says where there is no microphone for it, or no sound, by the browser's fault."""
     said = {}
     fault = "(name) => navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }"
 
@@ -544,6 +544,8 @@ def refusals(page):
         page.wait_for_selector("#notice:visible")
         return page.inner_text("#notice")
 
+    page.evaluate("() => { AudioContext.prototype.resume = () => new Promise(() => {}); }")
+    said["never"] = pressed()
     for name in ("NotAllowedError", "NotFoundError"):
         page.evaluate(fault, name)
         said[name] = pressed()
