@@ -414,6 +414,7 @@ class _Life:
 
     def watch(self, signals: socket.socket) -> None:
         """End this process on SIGTERM, or where nothing is heard any more."""
+        looked = time.monotonic()
         while True:
             if select.select([signals], [], [], BEAT)[0]:
                 told = signals.recv(64)
@@ -421,10 +422,13 @@ class _Life:
                     return
                 if signal.SIGTERM in told:
                     _end(_losing[0] if _losing else "ended by torchrun, which says why, or by who ended that (SIGTERM)")
-            last = time.monotonic() - SILENCE
-            if self.answered < last:
+            before, looked = looked, time.monotonic()
+            last = looked - SILENCE
+            if looked - before > SILENCE / 4:  # this process stood still itself, as where a job is suspended
+                self.answered, self.since = looked, [looked] * self.who.count
+            elif self.answered < last:
                 _end(f"no sign of life from {os.environ['MASTER_ADDR']}, where processes meet, for {SILENCE:.0f} s")
-            if silent := [rank for rank, at in enumerate(self.since) if at < last]:
+            elif silent := [rank for rank, at in enumerate(self.since) if at < last]:
                 _end(f"no sign of life from {_named(self.hosts, silent)} for {SILENCE:.0f} s")
 
 
