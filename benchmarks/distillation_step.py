@@ -92,11 +92,12 @@ def _step(
     targets = torch.eye(classes)[torch.arange(clips) % classes]
     ends: list[tuple[float, float]] = []
 
-    def ended(epoch: int, loss: float) -> None:
-        ends.append((time.process_time(), time.perf_counter()))
+    def told(epoch: float, loss: float | None) -> None:
+        if epoch == round(epoch):
+            ends.append((time.process_time(), time.perf_counter()))
 
     source = InMemory(maps, targets, opened.frontend, config)
-    fit(student, source, opened.frontend, config, 0, on_progress=ended, teacher=teacher)
+    fit(student, source, opened.frontend, config, 0, on_progress=told, teacher=teacher)
     cpu, wall = np.median(np.diff(ends, axis=0), axis=0) / STEPS
     return float(cpu), float(wall)
 

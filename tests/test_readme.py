@@ -15,7 +15,7 @@ from edgeq.training import recipe as recipes
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "edgeq" / "training" / "README.md",
     *sorted((ROOT / "firmware_notes").glob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
     ROOT / "benchmarks" / "recipes" / "README.md",
