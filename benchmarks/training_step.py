@@ -42,7 +42,7 @@ from edgeq.compress import prune
 from edgeq.compress.importance import l1
 from edgeq.corpora import orders, packed
 from edgeq.nets import arrays, registry
-from edgeq.training import augment, processes, session
+from edgeq.training import augment, joining, processes, session
 from edgeq.training import fit as fitting
 from edgeq.training import recipe as recipes
 from edgeq.training.config import bf16_is_fast
@@ -156,7 +156,7 @@ def clocked(clock: Clock) -> type:
 
 def worker(case: Case) -> dict[str, Any]:
     """Train as a case says; what its steps took."""
-    with processes.joined() as together:
+    with joining.joined() as together:
         torch.set_num_threads(1)
         recipe = recipes.read(case.recipe)
         corpus = session.corpus_at(case.data)

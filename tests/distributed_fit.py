@@ -27,7 +27,7 @@ from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.training import fit as fitting
-from edgeq.training import processes
+from edgeq.training import joining, life, processes
 from edgeq.training.config import FitConfig
 from edgeq.training.fit import fit
 from edgeq.training.source import InMemory
@@ -50,11 +50,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.slow:
-        processes.SILENCE = 2 * arguments.slow
+        life.SILENCE = 2 * arguments.slow
     if int(os.environ["RANK"]) == arguments.other_torch:
         torch.__version__ = "1.0.0"
     try:
-        with processes.joined() as together:
+        with joining.joined() as together:
             kill = arguments.kill[0] if arguments.kill and arguments.kill[1] == together.rank else None
             if arguments.other_folder:
                 rank, other = arguments.other_folder

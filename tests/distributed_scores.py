@@ -28,7 +28,7 @@ from edgeq import corpora
 from edgeq.errors import InputError
 from edgeq.nets import arrays, registry
 from edgeq.nets.spec import ArchitectureSpec
-from edgeq.training import processes
+from edgeq.training import joining, processes
 from edgeq.training import recipe as recipes
 from edgeq.training.evaluate import batched_probabilities, clip_probabilities, shared_probabilities
 from edgeq.training.features import CorpusMaps, corpus_maps
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        with processes.joined() as together:
+        with joining.joined() as together:
             if arguments.corpus is not None:
                 found = {**scores(), **training(arguments.corpus, arguments.out.parent)}
                 together.check_same("outcome", repr(found), "at the end")

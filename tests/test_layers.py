@@ -30,9 +30,10 @@ TORCH = {
     "lowering/layers.py", "lowering/trace.py", "nets/arrays.py", "nets/count.py", "nets/cpmobile.py", "nets/dcase.py",
     "nets/ensemble.py", "nets/maximum.py", "nets/mobilenet.py", "nets/panns.py", "nets/quaternion.py", "nets/small.py",
     "runtime/torch_forward.py", "runtime/torch_graph.py", "training/augment.py", "training/checkpoints.py",
-    "training/competition.py", "training/device.py", "training/evaluate.py", "training/fit.py", "training/logmels.py",
-    "training/loss.py", "training/optimiser.py", "training/plans.py", "training/processes.py", "training/result.py",
-    "training/session.py", "training/source.py", "training/streamed.py", "training/teacher.py", "training/trial.py",
+    "training/competition.py", "training/device.py", "training/evaluate.py", "training/fit.py", "training/joining.py",
+    "training/life.py", "training/logmels.py", "training/loss.py", "training/optimiser.py", "training/plans.py",
+    "training/processes.py", "training/result.py", "training/session.py", "training/source.py", "training/streamed.py",
+    "training/teacher.py", "training/trial.py",
 }  # fmt: skip
 """Modules that import torch as they are imported; others wait until they are asked for it."""
 

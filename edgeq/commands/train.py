@@ -33,9 +33,9 @@ def train_command(
     torchrun --nproc-per-node N -m edgeq train RECIPE --data DIR
     """
     from edgeq.compress import follow
-    from edgeq.training import processes
+    from edgeq.training import joining
 
-    with processes.joined() as together:
+    with joining.joined() as together:
         result = follow.run(recipe, data, output=output, seed=seed, cross_validate=cross_validate, layout=layout)
     if together.main:
         present(result, "training", as_json)
