@@ -60,20 +60,25 @@ def corpus_at(data: Path | str, layout: str | None = None) -> Corpus:
 def sound(corpus: Corpus, spec: FrontendSpec, speeds: Sequence[float]) -> tuple[Corpus, tuple[Fault, ...]]:
     """A corpus without clips that are damaged, or too short for a front end at a speed, and what is wrong with those.
 
-    Of a packed corpus such were left out when it was packed. The first of several processes reads the recordings.
-    Raises InputError as `soundness.sound`.
+    Of a packed corpus such were left out when it was packed. The first of several processes reads the recordings, of
+    which each may have a copy in a folder of its own. Raises InputError as `soundness.sound`, and where processes have
+    other numbers of clips.
     """
     if isinstance(corpus, PackedCorpus):
         return corpus, ()
+    together = processes.current()
+    clips = f"{len(corpus.clips)} clips"
+    together.check_same("data", clips, clips)
     least = spec.least_samples * max((1.0, *speeds)) / spec.sample_rate
 
-    def found() -> list[tuple[str, str, str, bool]]:
+    def found() -> list[tuple[int, str, str, bool]]:
         with _bar(f"{corpus.name}: recordings", len(corpus.clips)) as advance:
             faults = soundness.soundness(corpus, jobs=os.cpu_count() or 1, advance=advance, least=least).faults
-        return [(str(one.path), one.kind, one.what, one.tolerated) for one in faults]
+        of = {one.path: one for one in faults}
+        unsound = [(number, of[clip.path]) for number, clip in enumerate(corpus.clips) if clip.path in of]
+        return [(number, one.kind, one.what, one.tolerated) for number, one in unsound]
 
-    told = processes.current().from_main(found)
-    faults = tuple(Fault(Path(path), kind, what, tolerated) for path, kind, what, tolerated in told)
+    faults = tuple(Fault(corpus.clips[number].path, *rest) for number, *rest in together.from_main(found))
     return soundness.sound(corpus, faults), faults
 
 
