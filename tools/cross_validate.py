@@ -3,8 +3,9 @@
     python tools/cross_validate.py models/esc10-tiny/recipe.toml ... --data ../shared/data/esc10 --jobs 2
 
 Runs lie in --work as <name>-<recipe>-seed<seed>-fold<fold>.json and are not repeated; delete one to run it again. When
-every run of a recipe is there, cross_validation.json is written beside it. Parents and teachers, trained without the
-fold as well, lie in the folder `stages` of --work; runs share them, so their time is not in a run's.
+every run of a recipe is there, cross_validation.json is written beside it. Clips that cannot be used are left out and
+listed, as `edgeq train` does. Parents and teachers, trained without the fold as well, lie in the folder `stages` of
+--work; runs share them, so their time is not in a run's.
 """
 
 from __future__ import annotations
@@ -76,10 +77,12 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
     import torch
 
     from edgeq.compress import chain, follow
+    from edgeq.training import result, session
 
     # One thread, so that runs side by side do not disturb each other and a run repeats exactly.
     recipe = replace(recipes.read(path), seed=seed, threads=1)
-    corpus = corpora.open(data).without_licences(recipe.exclude_licences)
+    corpus, left_out = follow.usable(recipe, session.corpus_at(data))
+    corpus = corpus.without_licences(recipe.exclude_licences)
     setting = follow.without_fold(recipe, corpus, work, fold)
     chain.check(recipe, setting)
     before = time.process_time()
@@ -87,7 +90,7 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
     started, shared = time.perf_counter(), time.process_time() - before
     scores = follow.held_out(recipe, corpus, work, fold)
     seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - shared}
-    result = {
+    run = {
         "recipe_sha256": recipe.sha256,
         "seed": seed,
         "fold": fold,
@@ -97,8 +100,9 @@ def _run_one(path: Path, data: Path, work: Path, seed: int, fold: int) -> None:
         "corpus": {"name": corpus.name, "clips": len(corpus.clips), "sha256": corpus.hash},
         "labels": list(corpus.labels),
         "torch": torch.__version__,
+        **result.told(left_out),
     }
-    atomic.write_text(_place(work, path, seed, fold), json.dumps(result))
+    atomic.write_text(_place(work, path, seed, fold), json.dumps(run))
 
 
 def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, ...]) -> Path:
@@ -123,6 +127,7 @@ def _write_result(recipe: Path, work: Path, seeds: list[int], folds: tuple[int, 
         "labels": first["labels"],
         "recipe_sha256": first["recipe_sha256"],
         "corpus": first["corpus"],
+        **({"left_out": first["left_out"]} if "left_out" in first else {}),
         "precision": first["precision"],
         "threads": 1,
         "cpu_seconds_per_run": float(np.mean([run["cpu_seconds"] for run in runs.values()])),
