@@ -14,6 +14,7 @@ from torch import nn
 
 from edgeq import bundle, fresh, manifest, zoo
 from edgeq.audio.frontend import FrontendSpec, with_derivatives
+from edgeq.audio.maps import logmel_spec
 from edgeq.bundle import WEIGHTS, Bundle
 from edgeq.corpora import Corpus
 from edgeq.errors import InputError
@@ -21,7 +22,7 @@ from edgeq.nets.spec import NetworkSpec
 from edgeq.runtime.torch import network
 from edgeq.training import result, teacher
 from edgeq.training.config import PAPER, Distillation, FitConfig
-from edgeq.training.features import CorpusMaps, logmel_spec
+from edgeq.training.features import CorpusMaps
 from edgeq.training.session import corpus_at, maps, session, sound
 from edgeq.training.teacher import Member, Teacher
 from edgeq.training.trial import train_on

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from edgeq.audio.frontend import FrontendSpec
+from edgeq.audio.maps import logmel_spec
 from edgeq.bundle import Bundle
 from edgeq.corpora import Corpus
 from edgeq.corpora.clips import Clips
@@ -18,7 +19,6 @@ from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 from edgeq.runtime.torch import network
-from edgeq.training.features import logmel_spec
 from edgeq.training.tables import Recipe
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from edgeq.audio.frontend import FrontendSpec, mel_filterbank
 from edgeq.audio.frontend_torch import Features
+from edgeq.audio.maps import logmel_spec
 from edgeq.errors import InputError
 from edgeq.training import augment, loss
 from edgeq.training import device as devices
 from edgeq.training.augment import Changes, Place
 from edgeq.training.config import PAPER, Distillation, FitConfig
-from edgeq.training.features import CorpusMaps, logmel_spec
+from edgeq.training.features import CorpusMaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Member:
     evaluation mode. The logarithms of a softmax's probabilities do as well as its logits. labels: one a class. output:
     "softmax" or "sigmoid". frontend: with its normalisation. sha256: of the weights, or whatever else tells this
     network from others. maps: log-mel of the student's clips through this front end, at the same speeds; only where
-    `features.logmel_spec` of the two front ends differ.
+    `audio.maps.logmel_spec` of the two front ends differ.
     """
 
     name: str
