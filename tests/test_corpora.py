@@ -65,10 +65,10 @@ def test_hash_follows_what_training_would_see(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("name,category\na.wav,dog\n", "Looked for .*columns file .or filename. and category"),
-        ("file,fold\na.wav,1\n", "Looked for .*columns file .or filename. and category"),
+        ("name,category\na.wav,dog\n", "found audio, meta.csv, expected a corpus in one of these layouts: .*esc50"),
+        ("file,fold\na.wav,1\n", "found audio, meta.csv, expected a corpus in one of these layouts: .*esc50"),
         ("file,category\n", "found no clips"),
-        ("", "Looked for .*columns file .or filename. and category"),
+        ("", "found audio, meta.csv, expected a corpus in one of these layouts: .*esc50"),
         ("file,category\na.wav,dog\nc.wav,dog\n", "found 1 class"),
         ("file,category\na.wav,dog\ngone.wav,cat\n", "line 3: .*gone.wav is not there"),
         ("file,category\na.wav,dog\na.wav,cat\n", "line 3: .*a.wav is listed twice"),
@@ -78,6 +78,8 @@ def test_hash_follows_what_training_would_see(tmp_path: Path) -> None:
         ("file,category\na.wav,dog\nc.wav\n", "line 3: .*expected all of them"),
         ("file,category,fold\na.wav,dog,one\nc.wav,cat,1\n", "line 2: fold 'one'"),
         ("file,category,fold\na.wav,dog,-1\nc.wav,cat,1\n", "line 2: fold '-1'"),
+        ("file,category,fold\na.wav,dog,1234567890\nc.wav,cat,1\n", "line 2: fold '1234567890'.* up to 9 digits"),
+        (f"file,category,fold\na.wav,dog,{'9' * 5000}\nc.wav,cat,1\n", "line 2: fold '9{20}.* up to 9 digits"),
     ],
 )
 def test_refuses_tables_that_do_not_agree(tmp_path: Path, table: str, message: str) -> None:
@@ -115,8 +117,15 @@ def test_reads_one_folder_a_class(tmp_path: Path) -> None:
 
 
 def test_refuses_folders_that_hold_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no corpus in a known layout\. Looked for audioset: .*one folder a class"):
+    with pytest.raises(InputError, match=r"found nothing, expected a corpus in one of these layouts: audioset, gtzan"):
         corpora.open(tmp_path)
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").touch()
+    with pytest.raises(
+        InputError, match=r"found [a-d].txt, [a-d].txt, [a-d].txt and more, expected .*check --help"
+    ) as told:
+        corpora.open(tmp_path)
+    assert len(str(told.value).removeprefix(str(tmp_path))) < 240, "three lines of a terminal"
     with pytest.raises(InputError, match="found 0 class folders"):
         corpora.open(tmp_path, "folders")
     (tmp_path / "yes").mkdir()
@@ -218,3 +227,13 @@ def test_recordings_of_folders_are_in_the_order_of_their_paths(
         if path.suffix.lower() == ".wav" and not any(part[0] == "." for part in path.relative_to(folder).parts)
     )
     assert [clip.path for clip in corpora.open(folder).clips] == expected
+
+
+def test_links_that_lead_round_in_a_circle_are_passed_over(tmp_path: Path) -> None:
+    for name in ("no", "yes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "z.wav").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "no" / "loop.wav").symlink_to("loop.wav")
+    corpus = corpora.open(tmp_path)
+    assert corpus.labels == ("no", "yes") and [clip.path.name for clip in corpus.clips] == ["z.wav", "z.wav"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edgeq import cli, show
+from edgeq import cli, corpora, show
 from edgeq.show import cells
 
 WORDS = st.lists(st.text("abcdefgh.,[/]", min_size=1, max_size=14), min_size=1, max_size=40)
@@ -46,6 +46,13 @@ def test_lengths_and_sizes_are_told_in_units_that_fit() -> None:
     assert {value: cells.size(value) for value in sizes} == sizes
     told = [cells.counted(1, "class", "classes"), cells.counted(2000, "class", "classes"), cells.counted(0, "shard")]
     assert told == ["1 class", "2,000 classes", "0 shards"]
+
+
+def test_the_help_tells_every_layout_and_by_what_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["data", "check", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"{one.name} {one.holds}" in told for one in corpora.LAYOUTS)
 
 
 def left(*arguments: object) -> object:

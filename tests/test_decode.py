@@ -70,7 +70,7 @@ def test_blocks_of_any_size_are_the_same_samples(tmp_path: Path, kind: str) -> N
 
 def test_info_is_what_the_header_says(tmp_path: Path) -> None:
     path = write(tmp_path, "flac", channels=3)
-    assert info(path) == info(str(path)) == Recording(path, 24_000, 3, 1.25)
+    assert info(path) == info(str(path)) == Recording(path, 24_000, 3, 1.25, "PCM_16")
 
 
 def test_recordings_are_found_below_a_folder(tmp_path: Path) -> None:

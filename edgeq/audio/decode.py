@@ -30,12 +30,16 @@ class EmptyRecording(InputError):
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recording's header says. sample_rate in Hz; seconds is what it promises, before anything is decoded."""
+    """What a recording's header says. sample_rate in Hz; seconds is what it promises, before anything is decoded.
+
+    subtype: how samples are held, as libsndfile calls it: PCM_16, VORBIS.
+    """
 
     path: Path
     sample_rate: int
     channels: int
     seconds: float
+    subtype: str
 
 
 def recordings(folder: Path | str) -> list[Path]:
@@ -58,18 +62,26 @@ def each_recording(folder: Path | str) -> Iterator[Path]:
         raise InputError(f"{folder}: no recordings in it, expected files ending in {', '.join(SUFFIXES)}")
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _below(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(
-                (entry.name, entry.is_dir() and not entry.is_symlink())
+                (entry.name, is_folder(entry) and not entry.is_symlink())
                 for entry in entries
-                if entry.name[0] != "." and (entry.is_dir() or Path(entry.name).suffix.lower() in SUFFIXES)
+                if entry.name[0] != "." and (is_folder(entry) or Path(entry.name).suffix.lower() in SUFFIXES)
             )
     except PermissionError:
         return
-    for name, is_folder in found:
-        if is_folder:
+    for name, further in found:
+        if further:
             yield from _below(folder / name)
         elif (folder / name).is_file():
             yield folder / name
@@ -78,7 +90,8 @@ def _below(folder: Path) -> Iterator[Path]:
 def info(path: Path | str) -> Recording:
     """Read a recording's header. Raises InputError as `blocks` does, but for faults that only decoding shows."""
     with _opened(Path(path)) as handle:
-        return Recording(Path(path), handle.samplerate, handle.channels, handle.frames / handle.samplerate)
+        seconds = handle.frames / handle.samplerate
+        return Recording(Path(path), handle.samplerate, handle.channels, seconds, handle.subtype)
 
 
 def blocks(path: Path | str, sample_rate: int, seconds: float = 10.0) -> Iterator[np.ndarray]:

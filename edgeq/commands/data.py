@@ -29,10 +29,20 @@ def data_commands() -> None:
     """Work on a folder of recordings."""
 
 
-@data_commands.command("check", short_help="Hold a copy of a corpus against what it is published as.")
+class _WithLayouts(click.Command):
+    """Its help ends with the layouts that are known: loaded when it is asked for."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from edgeq import corpora
+
+        with formatter.section("Layouts, and by what each is known"):
+            formatter.write_dl([(one.name, one.holds) for one in corpora.LAYOUTS])
+
+
+@data_commands.command("check", cls=_WithLayouts, short_help="Hold a copy of a corpus against what it is published as.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--layout", metavar="NAME", help="Of the corpus, where DIR does not tell: esc10; an unknown one lists all."
+    "--layout", metavar="NAME", help="Of the corpus, one of those below, where DIR does not tell it, as for esc10."
 )
 @click.option(
     "--headers", is_flag=True, help="Read headers alone (of a packed corpus, sizes): quick, and blind to the rest."

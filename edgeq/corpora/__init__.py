@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import islice
 from pathlib import Path
 
 from edgeq.corpora import (
@@ -39,6 +41,8 @@ LAYOUTS = (
     folders.LAYOUT,
 )
 """All layouts that are known. The last is what is left where none of the others is recognised."""
+
+_NAMED = 3  # of what lies in a folder that is no corpus
 
 
 def open(folder: Path | str, name: str | None = None) -> Corpus:
@@ -79,11 +83,25 @@ def layout(folder: Path | str, name: str | None = None) -> Layout:
         told = " and ".join(f"{one.name} ({one.holds})" for one in holds)
         raise InputError(f"{folder}: holds {told}; expected one of them: give each corpus a folder of its own")
     if not holds and not last.recognises(folder):
-        looked = "; ".join(f"{one.name}: {one.holds}" for one in LAYOUTS)
-        raise InputError(f"{folder}: holds no corpus in a known layout. Looked for {looked}")
+        raise InputError(
+            f"{folder}: found {_found(folder)}, expected a corpus in one of these layouts: "
+            f"{', '.join(one.name for one in LAYOUTS)}; edgeq data check --help says by what each is known"
+        )
     return holds[0] if holds else last
 
 
 def recognised(folder: Path) -> tuple[Layout, ...]:
     """Those of LAYOUTS that a folder holds; one folder a class, which many folders look like, is not told."""
     return tuple(one for one in LAYOUTS[:-1] if one.recognises(folder))
+
+
+def _found(folder: Path) -> str:
+    """What lies in a folder, the first few by name."""
+    try:
+        with os.scandir(folder) as entries:
+            some = [one.name for one in islice(entries, _NAMED + 1)]
+    except PermissionError:
+        return "no right to look into it"
+    if not some:
+        return "nothing"
+    return ", ".join(sorted(some[:_NAMED])) + (" and more" if len(some) > _NAMED else "")

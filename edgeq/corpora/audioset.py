@@ -181,7 +181,7 @@ def _walk(home: str) -> Iterator[tuple[str, str, str]]:
         with os.scandir(home) as entries:
             for entry in entries:
                 stem, _, ending = entry.name.rpartition(".")
-                if entry.is_dir():
+                if decode.is_folder(entry):
                     if not entry.is_symlink():
                         folders.append(entry.name)
                 elif stem and f".{ending.lower()}" in decode.SUFFIXES:

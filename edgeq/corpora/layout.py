@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from edgeq.audio.decode import is_folder
 from edgeq.corpora.corpus import Corpus
 
 
@@ -33,7 +34,7 @@ def lying_in(folder: Path, pattern: str, folders: bool = False) -> list[Path]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = [one.name for one in entries if fnmatchcase(one.name, pattern) and (not folders or one.is_dir())]
+            found = [one.name for one in entries if fnmatchcase(one.name, pattern) and (not folders or is_folder(one))]
     except PermissionError:
         return []
     return sorted(folder / name for name in found)

@@ -115,7 +115,7 @@ def write(path: Path, clips: Sequence[tuple[str, Clip]], content: Content) -> Wr
                 with naming(clip.path):
                     files, seconds = _flac(clip.path) if content.frontend is None else _maps(clip.path, content)
             except InputError as error:
-                sha256 = file_hash(clip.path) if os.access(clip.path, os.R_OK) else ""
+                sha256 = file_hash(clip.path) if clip.path.is_file() and os.access(clip.path, os.R_OK) else ""
                 damaged.append(Damaged(number, str(error).removeprefix(f"{clip.path}: "), sha256))
                 continue
             tar.add(f"{key}.json", _facts(clip, seconds))
@@ -160,8 +160,7 @@ _File = tuple[str, bytes, int]
 
 def _flac(path: Path) -> tuple[list[_File], float]:
     recording = decode.info(path)
-    subtype = soundfile.info(path).subtype
-    enough = subtype not in _LOSSLESS or (subtype in _LOSSLESS_IN_16 and recording.channels == 1)
+    enough = recording.subtype not in _LOSSLESS or (recording.subtype in _LOSSLESS_IN_16 and recording.channels == 1)
     bits = 16 if enough else 24
     buffer, samples = io.BytesIO(), 0
     with soundfile.SoundFile(buffer, "w", recording.sample_rate, 1, f"PCM_{bits}", format="FLAC") as out:
@@ -201,7 +200,8 @@ def _npy(logmel: np.ndarray, content: Content) -> tuple[bytes, int]:
 def _facts(clip: Clip, seconds: float) -> bytes:
     facts: dict[str, Any] = {"labels": list(clip.labels), "file": clip.path.name, "seconds": round(seconds, 6)}
     facts |= dict(_told(clip))
-    return json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()
+    # What no UTF-8 can say of a file's name is told as JSON escapes it.
+    return json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "backslashreplace")
 
 
 def _told(clip: Clip) -> Iterator[tuple[str, Any]]:

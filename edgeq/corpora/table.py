@@ -30,12 +30,12 @@ class Row:
         return found
 
     def number(self, column: str) -> int | None:
-        """A whole number, None where the cell is empty. Raises InputError where it is something else."""
+        """A whole number of up to 9 digits, None where the cell is empty. Raises InputError where it is another."""
         cell = self.get(column)
         if not cell:
             return None
-        if not (cell.isascii() and cell.isdigit()):
-            raise InputError(f"{self.where}: {column} {cell!r}: expected a whole number")
+        if not (cell.isascii() and cell.isdigit() and len(cell) <= 9):
+            raise InputError(f"{self.where}: {column} {cell!r:.40}: expected a whole number of up to 9 digits")
         return int(cell)
 
     def inside(self, folder: Path, name: str) -> Path:
