@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.corpora.clips import SPLITS, Clip, Clips
-from edgeq.corpora.faults import Fault, Faults
+from edgeq.corpora.faults import Fault, Faults, GrowingFaults
 
 NAMES = st.sampled_from(["", "a", "b/c", "Grüße", "\udcff", "/"])
 CLIP = st.builds(
@@ -91,6 +91,16 @@ def test_faults_are_those_that_were_put_in(expected: list[Fault]) -> None:
     for kind in ("missing", "label", "length"):
         assert faults.counted(kind) == sum(one.kind == kind for one in expected)
         assert faults.counted(kind, True) == sum(one.kind == kind and one.tolerated for one in expected)
+
+
+def test_faults_may_be_taken_in_after_some_were_asked_for() -> None:
+    growing, expected = GrowingFaults(), []
+    for number in range(200):
+        expected.append(Fault(Path(f"{number}"), "missing", f"{number} is not there"))
+        growing.append(expected[-1])
+        if number % 50 == 0:
+            assert growing.faults() == expected
+    assert growing.faults() == expected
 
 
 def test_a_clip_takes_about_a_hundred_bytes_and_a_fault_less() -> None:

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any, TextIO
 
+import corpus_copies as copies
 import numpy as np
 import pytest
 import soundfile
@@ -24,7 +26,7 @@ from edgeq import corpora, zoo
 from edgeq.audio.frontend import PRESETS, FrontendSpec
 from edgeq.audio.maps import logmel_spec
 from edgeq.commands import data
-from edgeq.corpora import pack, pack_plan, packed, shards
+from edgeq.corpora import pack, pack_plan, packed, packed_corpus, shards
 from edgeq.corpora.clips import Clip
 from edgeq.errors import InputError
 
@@ -222,6 +224,77 @@ def test_a_second_pack_into_one_folder_is_refused_while_the_first_lives(
             first.kill()
     pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
     assert content(output) == whole
+
+
+def test_whoever_comes_while_a_folder_is_cleared_away_packs_alone(
+    corpus: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is done between the making of the folder and of the lock in it, then before the lock is taken."""
+    output, make, lock = tmp_path / "out", Path.mkdir, pack._locked
+    unfinished, times = output / packed.UNFINISHED, [0, 0]
+
+    def made(path: Path, *arguments: Any, **options: Any) -> None:
+        make(path, *arguments, **options)
+        times[0] += path == unfinished
+        if path == unfinished and times[0] == 1:
+            path.rmdir()
+
+    def locked(handle: TextIO) -> bool:
+        times[1] += 1
+        if times[1] == 1:  # as NFS does, under another name: there are links left
+            (unfinished / "lock").rename(output / ".nfs1")
+        return lock(handle)
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    monkeypatch.setattr(pack, "_locked", locked)
+    pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
+    (output / ".nfs1").unlink()
+    assert times[0] >= 3 and times[1] == 2 and content(output) == whole
+
+
+def test_nothing_is_left_where_files_that_are_open_cannot_go(
+    corpus: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clear(folder: Path, **options: Any) -> None:
+        """As on NFS, where the folder stays while the lock is open."""
+        for path in folder.iterdir():
+            path.unlink()
+
+    monkeypatch.setattr(shutil, "rmtree", clear)
+    pack.pack(corpus, tmp_path / "out", SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
+    assert content(tmp_path / "out") == whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_names_that_are_no_text_are_packed(tmp_path: Path) -> None:
+    for name in ("x\udcff", "y"):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        for file in ("a.wav", "Gr\udcfc\udcdfe.wav"):
+            with (tmp_path / "sounds" / name / file).open("wb") as handle:
+                soundfile.write(handle, sound(len(file)), RATE, "PCM_16", format="WAV")
+    (tmp_path / "sounds" / "y" / "\udcfe.wav").write_bytes(b"")
+    result = pack.pack(tmp_path / "sounds", tmp_path / "out", jobs=1, max_damaged=0.2)
+    assert [one["file"] for one in result["damaged"]] == ["y/\udcfe.wav"]
+    opened, read = packed_corpus.open(tmp_path / "out"), corpora.open(tmp_path / "sounds")
+    assert opened.labels == read.labels == ("x\udcff", "y")
+    assert opened.recordings_hash == read.subset([0, 1, 2, 3]).recordings_hash
+    with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
+        members = [tar.extractfile(name) for name in tar.getnames() if name.endswith(".json")]
+        facts = [json.loads(member.read().decode()) for member in members if member is not None]
+    assert sorted({one["file"] for one in facts}) == ["Gr\udcfc\udcdfe.wav", "a.wav"]
+
+
+def test_what_is_no_file_is_left_out_and_told(tmp_path: Path) -> None:
+    root = copies.audioset(tmp_path / "as")
+    audio = root / "audio" / "balanced"
+    (audio / "_0a-B1c2D3e.wav").unlink()
+    (audio / "_0a-B1c2D3e.wav").symlink_to("gone.wav")
+    (audio / "--PJHxphWEs_30000.wav").unlink()
+    os.mkfifo(audio / "--PJHxphWEs_30000.wav")  # to be opened by nobody: that would wait for a writer
+    result = pack.pack(root, tmp_path / "out", jobs=1, max_damaged=0.6)
+    reasons = {Path(one["file"]).name: one["reason"] for one in result["damaged"]}
+    assert result["clips"] == 2 and len(reasons) == 2
+    assert "no such file" in reasons["_0a-B1c2D3e.wav"] and "not a regular file" in reasons["--PJHxphWEs_30000.wav"]
 
 
 @pytest.mark.parametrize(

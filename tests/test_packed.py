@@ -23,6 +23,8 @@ from edgeq.audio.frontend import FrontendSpec, with_derivatives
 from edgeq.audio.maps import at_speed
 from edgeq.corpora import orders, pack, packed, packed_corpus
 from edgeq.corpora.clips import Clip
+from edgeq.corpora.corpus import file_hash
+from edgeq.corpora.shard_check import check_shards
 from edgeq.errors import InputError
 
 SPEC = FrontendSpec(**FRONTEND)
@@ -196,8 +198,52 @@ def test_an_index_that_lacks_something_is_refused(logmels: packed.Packed, tmp_pa
     table = json.loads(index.read_text())
     del table["labels"]
     index.write_text(json.dumps(table))
-    with pytest.raises(InputError, match=r"index.json: damaged \(KeyError: 'labels'\)"):
-        packed.open(tmp_path / "maps")
+    for broken in (packed.open, check_shards):
+        with pytest.raises(
+            InputError, match=r"index.json: lacks labels: .*another version of edgeq; remove .*maps and"
+        ):
+            broken(tmp_path / "maps")
+
+
+@pytest.mark.parametrize("name", ["fold", "key_ends", "recording_sha256"])
+def test_an_index_without_one_of_its_arrays_is_refused(logmels: packed.Packed, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(logmels.folder, tmp_path / "maps")
+    with np.load(folder / packed.ARRAYS) as found:
+        np.savez(folder / "few.npz", **{key: found[key] for key in found.files if key != name})
+    (folder / "few.npz").replace(folder / packed.ARRAYS)
+    table = json.loads((folder / packed.INDEX).read_text())
+    table["arrays_sha256"] = file_hash(folder / packed.ARRAYS)
+    table["index_sha256"] = packed.index_hash(table)
+    (folder / packed.INDEX).write_text(json.dumps(table))
+    with pytest.raises(InputError, match=f"index.npz: lacks {name}: it was packed by another version of edgeq; remove"):
+        packed.open(folder)
+
+
+def test_any_other_word_in_the_index_is_found(logmels: packed.Packed, tmp_path: Path) -> None:
+    folder = shutil.copytree(logmels.folder, tmp_path / "maps")
+    index = folder / packed.INDEX
+    table = json.loads(index.read_text())
+    index.write_text(json.dumps(table))  # laid out in another way
+    assert packed.open(folder).labels == logmels.labels
+    for name in table.keys() - {"format", "index_sha256"}:
+        index.write_text(json.dumps(table | {name: "other"}))
+        for opened in (packed.open, check_shards):
+            with pytest.raises(InputError, match=r"index.json: damaged: what it says is not what was packed; restore"):
+                opened(folder)
+
+
+def test_arrays_that_are_gone_after_opening_are_told(logmels: packed.Packed, tmp_path: Path) -> None:
+    folder = shutil.copytree(logmels.folder, tmp_path / "maps")
+    opened = packed.open(folder)
+    (folder / packed.ARRAYS).write_bytes(b"PK")
+    for ask in (lambda: opened.key(0), lambda: opened.recordings):
+        with pytest.raises(InputError, match=r"index.npz: changed since it was opened"):
+            ask()
+
+
+def test_places_of_clips_add_up_whatever_their_width(logmels: packed.Packed) -> None:
+    for places in (logmels.offsets, logmels.sizes, logmels.checksums):
+        assert places.dtype.itemsize >= 4 and places.shape == (len(logmels), len(logmels.speeds))
 
 
 def test_another_front_end_or_speed_is_refused_with_the_mend(logmels: packed.Packed, recordings: packed.Packed) -> None:

@@ -70,3 +70,20 @@ def test_recordings_decide_and_not_how_they_were_packed(both: tuple[Corpus, Corp
     assert few.recordings_hash == corpus.select(lambda clip: clip.path.stem in named).recordings_hash
     relabelled = [replace(clip, labels=("low",)) for clip in corpus.clips]
     assert replace(corpus, clips=relabelled).recordings_hash != corpus.recordings_hash
+
+
+def test_a_recording_of_millions_is_looked_up_without_going_over_all(
+    both: tuple[Corpus, Corpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = both[1]
+    expected = packed.recordings_hash
+    made: list[int] = []
+    arange = np.arange
+    monkeypatch.setattr(
+        "edgeq.corpora.clips.np.arange", lambda *told, **options: made.append(1) or arange(*told, **options)
+    )
+    assert packed.recordings_hash == expected and len(made) <= 2
+    named = {clip.path.stem: number for number, clip in enumerate(both[0].clips)}
+    hashes = [packed.recording_hash(number) for number in range(-1, len(packed.clips) - 1)]
+    stems = [packed.clips[number].path.stem for number in range(-1, len(packed.clips) - 1)]
+    assert hashes == [both[0].recording_hash(named[stem]) for stem in stems]

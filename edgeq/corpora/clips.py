@@ -125,8 +125,7 @@ class Clips(Sequence[Clip]):
     def __getitem__(self, number: int | slice) -> Clip | Clips:
         if isinstance(number, slice):
             return self.take(np.arange(len(self))[number])
-        place = range(len(self))[number]  # from the end too
-        return self._columns.clip(place if self._chosen is None else int(self._chosen[place]))
+        return self._columns.clip(self.row(number))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -153,20 +152,26 @@ class Clips(Sequence[Clip]):
         """Names of the classes that `held` counts; those of parts are those of the whole."""
         return self._columns.labels
 
+    def row(self, number: int) -> int:
+        """Row of the columns that one clip is."""
+        place = range(len(self))[number]  # from the end too
+        return place if self._chosen is None else int(self._chosen[place])
+
     def name(self, number: int) -> str:
         """What comes last in a clip's path: the name of its file, or its key in a packed corpus."""
-        return self._columns.name[number if self._chosen is None else int(self._chosen[number])]
+        return self._columns.name[self.row(number)]
 
     def held(self) -> tuple[np.ndarray, np.ndarray]:
         """How many labels each clip has, int64 (n,), and the labels end to end, indices into `labels`."""
         starts, ends = self._columns.label_starts, self._columns.label_ends
         if self._chosen is None:
             return (ends - starts).astype(np.int64), self._columns.label
-        starts = starts[self._chosen].astype(np.int64)
-        counts = ends[self._chosen] - starts
-        places = np.repeat(starts - (np.cumsum(counts) - counts), counts)
-        places += np.arange(len(places))
-        return counts, self._columns.label[places]
+        signed = np.int32 if len(self._columns.label) < 1 << 31 else np.int64
+        starts = starts[self._chosen].astype(signed)
+        counts = ends[self._chosen].astype(signed) - starts
+        places = np.repeat(starts - (np.cumsum(counts, dtype=signed) - counts), counts)
+        places += np.arange(len(places), dtype=signed)
+        return counts.astype(np.int64), self._columns.label[places]
 
     @property
     def folds(self) -> Coded[int | None]:
@@ -198,7 +203,7 @@ class Clips(Sequence[Clip]):
         group = self._columns.group
         rows = range(len(group)) if self._chosen is None else self._chosen.tolist()
         found = first_alike(lambda number: group[rows[number]], len(self))
-        found[[not group[row] for row in rows]] = -1
+        found[np.fromiter((not group[row] for row in rows), bool, len(rows))] = -1
         return found
 
     def repeated(self) -> int | None:

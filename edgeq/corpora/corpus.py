@@ -99,7 +99,7 @@ class Corpus:
             clip = self.clips[number]
             split = "" if clip.split is None else f"\t{clip.split}"
             told = f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{self.recording_hash(number)}\n"
-            digest.update(told.encode())
+            digest.update(told.encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def recording_hash(self, clip: int) -> str:

@@ -20,10 +20,9 @@ _TOGETHER = 64  # faults that are compressed as one
 class Fault:
     """What is wrong with one file of a corpus, or with what a table says of it.
 
-    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "short" (for
-    what is asked of it), "length" (not as published), "duplicate" (an
-    entry twice) or "label" (one that is no class). what: found and expected, in a sentence. tolerated: whether the
-    corpus is known for it, and goes on without the clip.
+    kind: "missing" (a table names it), "unreadable", "empty" (no samples), "short" (for what is asked of it), "length"
+    (not as published), "duplicate" (an entry twice) or "label" (one that is no class). what: found and expected, in a
+    sentence. tolerated: whether the corpus is known for it, and goes on without the clip.
     """
 
     path: Path
@@ -121,14 +120,14 @@ class GrowingFaults:
         self._sorts.append((fault.kind, fault.tolerated))
         self._open.append((str(fault.path), fault.what))
         if len(self._open) == _TOGETHER:
-            self._close()
+            self._blocks.append(_compressed(self._open))
+            self._open = []
 
     def faults(self) -> Faults:
         """All of them; nothing can be appended while they are held."""
-        if self._open:
-            self._close()
-        return Faults(self._sorts.column(), tuple(self._blocks))
+        last = [_compressed(self._open)] if self._open else []
+        return Faults(self._sorts.column(), (*self._blocks, *last))
 
-    def _close(self) -> None:
-        self._blocks.append(zlib.compress(json.dumps(self._open).encode(), 1))
-        self._open = []
+
+def _compressed(told: Sequence[tuple[str, str]]) -> bytes:
+    return zlib.compress(json.dumps(told).encode(), 1)

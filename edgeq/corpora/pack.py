@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -65,6 +65,9 @@ def pack(
         with _alone(output):
             kept = _pack(output, planned, jobs or os.cpu_count() or 1, max_damaged)
             shutil.rmtree(output / packed.UNFINISHED, ignore_errors=True)
+        # NFS keeps a file that is open, and its folder: now it is closed. One who packs by now keeps what he has.
+        with suppress(OSError):
+            (output / packed.UNFINISHED).rmdir()
     return _result(output, planned, kept)
 
 
@@ -103,14 +106,18 @@ def _alone(output: Path) -> Iterator[None]:
     while True:
         # First of all: by this folder a run that goes on knows `output` for one of its own.
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a+") as handle:
+        try:
+            handle = lock.open("a+")
+        except FileNotFoundError:
+            continue  # whoever packed is done, and has cleared the folder away just now
+        with handle:
             if not _locked(handle):
                 handle.seek(0)
                 raise InputError(
                     f"{output}: {handle.read() or 'another process'} packs into it; wait for its end, or choose "
                     "another folder with -o"
                 )
-            if not os.fstat(handle.fileno()).st_nlink:
+            if not _lies_at(lock, handle):
                 continue  # whoever held it is done, and has cleared it away
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {platform.node()}")
@@ -130,6 +137,14 @@ def _locked(handle: TextIO) -> bool:
     except (ImportError, OSError):
         pass
     return True
+
+
+def _lies_at(path: Path, handle: TextIO) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _finished(output: Path, source: str) -> dict[str, Any] | None:

@@ -82,10 +82,10 @@ def plan(folder: Path, corpus: Corpus, content: Content, shard_megabytes: float)
     for number, (start, end) in enumerate(pairwise(ends)):
         fingerprint = hashlib.sha256(facts.encode())
         for key, clip in _keyed(folder, corpus, order[start:end]):
-            status = clip.path.stat()
-            told = f"{key}\t{_clip_facts(clip)}\t{status.st_size}"
+            size, changed = _size_and_time(clip.path)
+            told = f"{key}\t{_clip_facts(clip)}\t{size}"
             source.update(f"{told}\n".encode())
-            fingerprint.update(f"{told}\t{status.st_mtime_ns}\n".encode())
+            fingerprint.update(f"{told}\t{changed}\n".encode())
         parts.append(Part(number, start, end, fingerprint.hexdigest()))
     return Plan(folder, corpus, content, order, tuple(parts), source.hexdigest())
 
@@ -105,7 +105,8 @@ def _keyed(folder: Path, corpus: Corpus, numbers: np.ndarray) -> Iterator[tuple[
 
 def _order(folder: Path, corpus: Corpus) -> np.ndarray:
     """The clips' indices, rising by the sha256 of their keys."""
-    starts = np.fromiter((int.from_bytes(_hash(folder, clip)[:8]) for clip in corpus.clips), np.uint64)
+    hashes = (int.from_bytes(_hash(folder, clip)[:8]) for clip in corpus.clips)
+    starts = np.fromiter(hashes, np.uint64, len(corpus.clips))
     order = np.argsort(starts, kind="stable")
     twice: dict[str, list[Path]] = {}
     for start, end in runs(starts[order]):  # where the first 8 bytes do not tell
@@ -120,7 +121,7 @@ def _order(folder: Path, corpus: Corpus) -> np.ndarray:
             f"{corpus.name}: {', '.join(map(str, twice[own]))} would all be {own}; a clip's name without its ending "
             "has to be its own: rename or remove all but one"
         )
-    return order
+    return order.astype(np.min_scalar_type(len(order)))
 
 
 def _hash(folder: Path, clip: Clip) -> bytes:
@@ -146,6 +147,15 @@ def _data_bytes(recording: decode.Recording, content: Content) -> float:
         return recording.seconds * recording.sample_rate * 2 * 0.6  # what FLAC leaves of 16 bits
     samples = max(recording.seconds * spec.sample_rate, spec.window_samples)
     return sum(2 * spec.logmel_rows * frontend.frame_count(int(samples / speed), spec) for speed in content.speeds)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and when it was last changed, in ns; 0 of one that is not there, which packing will tell."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _content_facts(content: Content) -> str:

@@ -27,6 +27,16 @@ from edgeq.errors import InputError, naming
 
 INDEX, ARRAYS, FORMAT = "index.json", "index.npz", 2
 
+_KEYS = (
+    "name", "labels", "multi_label", "clips", "hours", "licence", "citation", "licences", "logmel", "source_sha256",
+    "arrays_sha256", "shards", "damaged", "damaged_sha256", "index_sha256",
+)  # fmt: skip
+_READ = (
+    "offsets", "sizes", "checksums", "seconds", "fold", "split", "clip_licence", "positive_counts", "positive_labels"
+)  # fmt: skip
+_LATER = "key_ends", "key_bytes", "recording_number", "recording_sha256"
+"""Arrays that few ask for: read when the first does."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -39,7 +49,7 @@ class Shard:
 
 
 class Recordings(NamedTuple):
-    """What clips were packed from: number, int64 (clips,), of each in its corpus; sha256 of its file, (clips, 32)."""
+    """What clips were packed from: number, (clips,), of each in its corpus; sha256 of its file, uint8 (clips, 32)."""
 
     number: np.ndarray
     sha256: np.ndarray
@@ -94,8 +104,7 @@ class Packed:
     @cached_property
     def recordings(self) -> Recordings:
         """What its clips were packed from: few ask, so it is read when the first does."""
-        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
-            return Recordings(arrays["recording_number"], arrays["recording_sha256"])
+        return Recordings(*_read_later(self.folder, "recording_number", "recording_sha256"))
 
     def order(self, seed: int, epoch: int, clips: np.ndarray | None = None) -> np.ndarray:
         """In which order an epoch hears all clips, or these: a permutation that seed and epoch alone decide."""
@@ -226,7 +235,10 @@ def open(folder: Path | str) -> Packed:
 
 
 def read_index(folder: Path) -> tuple[dict[str, Any], str]:
-    """What index.json of a packed corpus says, and its sha256. Raises InputError where there is none to be read."""
+    """What index.json of a packed corpus says, and its sha256.
+
+    Raises InputError where there is none to be read, it lacks something, or it says other than when it was written.
+    """
     path = folder / INDEX
     try:
         content = path.read_bytes()
@@ -245,13 +257,23 @@ def read_index(folder: Path) -> tuple[dict[str, Any], str]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not the index of a packed corpus; restore it or pack again") from error
+    if lacks := [name for name in _KEYS if name not in table]:
+        raise _of_another_version(path, lacks[0])
+    if table["index_sha256"] != index_hash(table):
+        raise InputError(f"{path}: damaged: what it says is not what was packed; restore it or pack again")
     return table, hashlib.sha256(content).hexdigest()
 
 
-def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a packed corpus but those that few ask for.
+def index_hash(table: Mapping[str, Any]) -> str:
+    """sha256 of what an index says, but for what it says this is: of JSON with keys sorted, so that layout is free."""
+    told = {name: value for name, value in table.items() if name != "index_sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    Raises InputError where they are not those that its index means.
+
+def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a packed corpus but those that few ask for, which have to be there.
+
+    Raises InputError where they are not those that its index means, or one is missing.
     """
     path = folder / ARRAYS
     try:
@@ -262,7 +284,26 @@ def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]
     if digest.hexdigest() != table["arrays_sha256"]:
         raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; restore it or pack again")
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files if not name.startswith(("key_", "recording_"))}
+        if lacks := [name for name in (*_READ, *_LATER) if name not in arrays.files]:
+            raise _of_another_version(path, lacks[0])
+        return {name: arrays[name] for name in _READ}
+
+
+def _of_another_version(path: Path, lacks: str) -> InputError:
+    return InputError(
+        f"{path}: lacks {lacks}: it was packed by another version of edgeq; remove {path.parent} and run edgeq data "
+        "pack again"
+    )
+
+
+def _read_later(folder: Path, *names: str) -> tuple[np.ndarray, ...]:
+    """Arrays of a packed corpus that was opened. Raises InputError where they are gone since."""
+    path = folder / ARRAYS
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return tuple(arrays[name] for name in names)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: changed since it was opened ({error}); restore it or pack again") from error
 
 
 def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
@@ -332,8 +373,7 @@ class _Keys:
 
     @cached_property
     def _texts(self) -> Texts:
-        with np.load(self.folder / ARRAYS, allow_pickle=False) as arrays:
-            return Texts(arrays["key_ends"], arrays["key_bytes"])
+        return Texts(*_read_later(self.folder, "key_ends", "key_bytes"))
 
 
 @contextmanager

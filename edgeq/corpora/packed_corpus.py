@@ -52,7 +52,7 @@ class PackedCorpus(Corpus):
         return hashlib.sha256(self.packed.hash.encode() + self.chosen.tobytes()).hexdigest()
 
     def recording_hash(self, clip: int) -> str:
-        return self.packed.recordings.sha256[self.chosen[clip]].tobytes().hex()
+        return self.packed.recordings.sha256[self._clips.row(clip)].tobytes().hex()
 
     @property
     def damaged_hashes(self) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ from edgeq.corpora.faults import Fault
 from edgeq.errors import InputError
 from edgeq.progress import progress
 
-_KEYS = ("name", "clips", "hours", "licence", "citation", "damaged", "arrays_sha256", "shards")
-
 
 @dataclass(frozen=True)
 class ShardReport:
@@ -55,12 +53,10 @@ class ShardReport:
 def check_shards(folder: Path | str, sizes: bool = False) -> ShardReport:
     """Compare every file of a packed corpus with its checksum.
 
-    sizes: compare shards' sizes alone, which is quick. Raises InputError where there is no index that can be read.
+    sizes: compare shards' sizes alone, which is quick. Raises InputError as `packed.read_index`.
     """
     folder = Path(folder)
     index, _ = packed.read_index(folder)
-    if lacks := [key for key in _KEYS if key not in index]:
-        raise InputError(f"{folder / packed.INDEX}: lacks {lacks[0]}; restore it or pack again")
     faults = []
     try:
         packed.read_arrays(folder, index)

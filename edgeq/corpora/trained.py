@@ -38,7 +38,8 @@ def _heard(provenance: Mapping[str, Any], corpus: Corpus) -> np.ndarray:
     used &= clips.folds.among(lambda fold: not folds or fold in folds)
     used &= clips.splits.among(lambda split: not splits or split in splits)
     chosen = np.flatnonzero(used)
-    if unsound := provenance.get("left_out_sha256") or ():
+    left_out = provenance.get("left_out_sha256")
+    if unsound := set(map(str, left_out)) if isinstance(left_out, list) else set():
         sound = (corpus.recording_hash(clip) not in unsound for clip in chosen.tolist())
         chosen = chosen[np.fromiter(sound, bool, len(chosen))]
     if not len(chosen) or len(chosen) != provenance.get("clips"):
