@@ -3,8 +3,10 @@
     torchrun --nproc-per-node N tests/distributed_scores.py OUT CORPUS
     torchrun --nproc-per-node N tests/distributed_scores.py OUT --damaged CLIP
     torchrun --nproc-per-node N tests/distributed_scores.py OUT --deadly CLIP
+    torchrun --nproc-per-node N tests/distributed_scores.py OUT --slow CLIP
 
-The first keeps what came out. --damaged: that recording cannot be read. --deadly: who reads that one dies.
+The first keeps what came out. --damaged: that recording cannot be read. --deadly: who reads that one dies. --slow: that
+one takes longer than processes wait for each other within a step.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +45,18 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, nargs="?")
     parser.add_argument("--damaged", type=int)
     parser.add_argument("--deadly", type=int)
+    parser.add_argument("--slow", type=int)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.slow is not None:
+        joining.PATIENCE = timedelta(seconds=3)
     try:
         with joining.joined() as together:
             if arguments.corpus is not None:
                 found = {**scores(), **training(arguments.corpus, arguments.out.parent)}
                 together.check_same("outcome", repr(found), "at the end")
             else:
-                shared(Fragile(corpus(6)[0], range(6), arguments.damaged, arguments.deadly))
+                shared(Fragile(corpus(6)[0], range(6), arguments.damaged, arguments.deadly, arguments.slow))
                 found = {}
             if together.main:
                 torch.save(found, arguments.out)
@@ -109,6 +116,7 @@ class Fragile:
     clips: Sequence[int]
     damaged: int | None
     deadly: int | None
+    slow: int | None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -119,6 +127,8 @@ class Fragile:
     def logmel(self, clip: int) -> np.ndarray:
         if self.clips[clip] == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.clips[clip] == self.slow:
+            time.sleep(1.2 * joining.PATIENCE.total_seconds())
         if self.clips[clip] == self.damaged:
             raise InputError(f"recording {self.damaged}: is damaged")
         return self.maps.logmel(self.clips[clip])

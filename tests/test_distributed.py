@@ -45,7 +45,7 @@ def torchrun(count: int, *arguments: object, **options: object) -> subprocess.Co
 def forked(count: int, folder: Path, *arguments: object) -> tuple[list[int | None], list[str]]:
     """Exit codes and stderr of processes that share one import of torch, and are else as torchrun would start them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "pytest", "edgeq.training.fit"])  # optimisers import the first
+    context.set_forkserver_preload(["torch._dynamo", "pytest", "edgeq.training.trial"])  # optimisers import the first
     meeting = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     errors = [folder / f"stderr{rank}" for rank in range(count)]
     rest = list(map(str, arguments))
@@ -120,7 +120,7 @@ def test_processes_that_differ_are_found_at_the_start(tmp_path: Path, other: lis
 def test_the_command_trains_with_torchrun(tmp_path: Path) -> None:
     beeps(tmp_path / "corpus")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 8\nparts = 2"))
+    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 3\nparts = 2"))
     done = torchrun(2, "-m", "edgeq", "train", recipe, "--data", tmp_path / "corpus", "-o", tmp_path / "two" / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1, "one process shows it"

@@ -21,7 +21,6 @@ from edgeq.batches import batch_size
 from edgeq.training.evaluate import batched_probabilities, clip_probabilities, shared_probabilities
 from edgeq.training.features import CorpusMaps
 
-HERE = Path(__file__).resolve().parent
 HOPPING = replace(SPEC, window_hop_seconds=0.02, gate=-40.0)
 joined = pytest.mark.skipif(sys.platform != "linux", reason="processes find each other by gloo")
 
@@ -58,11 +57,12 @@ def test_one_process_scores_all_in_their_order() -> None:
 
 @joined
 @pytest.mark.slow
-def test_two_processes_score_and_choose_as_one(tmp_path: Path) -> None:
+def test_two_processes_score_and_choose_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that comes out is the same in both, which the program itself compares."""
     beeps(tmp_path / "corpus")
-    done = test_distributed.torchrun(2, HERE / "distributed_scores.py", tmp_path / "out", tmp_path / "corpus")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(test_distributed, "process", process)
+    codes, errors = test_distributed.forked(2, tmp_path, tmp_path / "out", tmp_path / "corpus")
+    assert codes == [0, 0], errors
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -92,6 +92,14 @@ def test_a_recording_that_one_cannot_read_ends_all_with_one_message(
     codes, errors = test_distributed.forked(2, tmp_path, tmp_path / "out", "--damaged", 3)
     assert codes == [2, 2] and not (tmp_path / "out").exists()
     assert "".join(errors) == "edgeq: recording 3: is damaged\n", "told once, though only one of them has it"
+
+
+@joined
+@pytest.mark.slow
+def test_one_whose_share_takes_longer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_distributed, "process", process)
+    codes, errors = test_distributed.forked(2, tmp_path, tmp_path / "out", "--slow", 3)
+    assert codes == [0, 0], errors
 
 
 @joined

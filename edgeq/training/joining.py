@@ -39,11 +39,14 @@ from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
 from edgeq.errors import InputError
-from edgeq.training import life
+from edgeq.training import life, processes
 from edgeq.training.processes import Processes
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for the others within a step; one that died is noticed at once where the system tells."""
+
+UNHURRIED = timedelta(days=30)
+"""How long one waits that has done its share of the clips to score: until the others have, or show no life."""
 
 LEAVING = 60.0
 """Seconds that the first process waits at the end until the others have left."""
@@ -79,6 +82,7 @@ def joined() -> Iterator[Processes]:
         raise
     finally:
         life.meeting.clear()
+        processes.unhurried.clear()
     # Not where the block failed: NCCL would wait for those that are gone.
     distributed.destroy_process_group()
 
@@ -123,6 +127,7 @@ def _join(who: Processes) -> None:
         distributed.init_process_group(
             backend, store=life.meeting[0], rank=who.rank, world_size=who.count, timeout=PATIENCE
         )
+        processes.unhurried.append(distributed.new_group(backend="gloo", timeout=UNHURRIED))
     except RuntimeError as error:
         which = "GLOO_SOCKET_IFNAME=eth0" + " NCCL_SOCKET_IFNAME=eth0" * cuda
         raise InputError(

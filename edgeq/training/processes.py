@@ -23,6 +23,10 @@ SHARED_WITHIN = 30.0
 """Seconds that a file may take to be seen on another machine: network file systems keep what they know of a folder."""
 
 
+unhurried: list[distributed.ProcessGroup] = []
+"""The processes once more, as they wait for each other where work takes one longer; none where this one is alone."""
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes of this training: how many, and which of them this is, from 0."""
@@ -61,8 +65,9 @@ class Processes:
     def gather_rows(self, make: Callable[[], Tensor]) -> Tensor:
         """The rows that all processes make, each its own, end to end: those of the first one come first.
 
-        make: float32 (n, columns) on the processor, n from 0 and of each process its own. All of them make theirs at
-        once and get them all. Raises InputError in every process where making does in one, and as `sum_up`.
+        make: float32 (n, columns) on the processor, n from 0 and of each process its own. Each makes its own at
+        once, waits for the slowest, and gets them all. Raises InputError in every process where making does in one, and
+        as `sum_up`.
         """
         if self.count == 1:
             return make()
@@ -163,7 +168,7 @@ class Processes:
         own[: len(rows)] = rows
         found = [torch.empty_like(own) for _ in counts]
         with life.naming_lost(self):
-            distributed.all_gather(found, own)
+            distributed.all_gather(found, own, unhurried[0])
             return [one[:count] for one, count in zip(found, counts, strict=True)]
 
 
