@@ -120,7 +120,7 @@ def test_processes_that_differ_are_found_at_the_start(tmp_path: Path, other: lis
 def test_the_command_trains_with_torchrun(tmp_path: Path) -> None:
     beeps(tmp_path / "corpus")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 3\nparts = 2"))
+    recipe.write_text(RECIPE.replace("[fit]", "[fit]\nparts = 2"))
     done = torchrun(2, "-m", "edgeq", "train", recipe, "--data", tmp_path / "corpus", "-o", tmp_path / "two" / "out")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1, "one process shows it"
