@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -172,6 +173,21 @@ def test_a_lost_shard_alone_is_made_again(corpus: Path, tmp_path: Path, whole: d
     result = pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
     assert result["kept"] == result["shards"] - 1
     assert content(output) == whole
+
+
+def test_an_index_that_cannot_be_mended_says_what_to_remove(
+    corpus: Path, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    for name, content in ((packed.INDEX, b"{"), (packed.ARRAYS, b"PK"), (packed.ARRAYS, None)):
+        output = shutil.copytree(corpus.parent / "whole", tmp_path / "out")
+        if content is None:
+            (output / name).unlink()
+        else:
+            (output / name).write_bytes(content)
+        mend = rf"{name}: .*; restore it, or remove {re.escape(str(output))} and run edgeq data pack again"
+        with pytest.raises(InputError, match=mend):
+            pack.pack(corpus, output, SPEC, (1.0, 1.25), shard_megabytes=0.01, jobs=1)
+        shutil.rmtree(output)
 
 
 def test_a_full_disk_is_told_with_what_is_kept(corpus: Path, tmp_path: Path, whole: dict[str, bytes]) -> None:

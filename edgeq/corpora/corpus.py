@@ -95,7 +95,7 @@ class Corpus:
         Raises InputError where a file cannot be read.
         """
         digest = hashlib.sha256()
-        for number in self._as_recorded().tolist():
+        for number in map(int, self._as_recorded()):
             clip = self.clips[number]
             split = "" if clip.split is None else f"\t{clip.split}"
             told = f"{'|'.join(clip.labels)}\t{clip.fold}{split}\t{self.recording_hash(number)}\n"

@@ -148,7 +148,7 @@ def _lies_at(path: Path, handle: TextIO) -> bool:
 
 
 def _finished(output: Path, source: str) -> dict[str, Any] | None:
-    """The index in `output` where there is one already: then it has to be of this very corpus."""
+    """The index in `output` where there is one already: then it has to be whole, and of this very corpus."""
     if not (output / packed.INDEX).is_file():
         if output.is_dir() and not (output / packed.UNFINISHED).is_dir() and any(output.iterdir()):
             raise InputError(f"{output}: holds other files; choose another folder with -o")
@@ -159,6 +159,7 @@ def _finished(output: Path, source: str) -> dict[str, Any] | None:
             f"{output}: holds a packed corpus of other recordings or options; remove it, or choose another folder "
             "with -o"
         )
+    packed.check_arrays(output, table)
     return table
 
 

@@ -105,11 +105,13 @@ class _Found:
 
 
 def _write(handle: BinaryIO, arrays: Iterator[tuple[str, np.ndarray]]) -> None:
-    """Write arrays as np.savez does, of which one at a time is held."""
+    """Write arrays as np.savez does, but one at a time is held, and no copy of it."""
     with zipfile.ZipFile(handle, "w") as archive:
         for name, values in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values, allow_pickle=False)
+                values = np.ascontiguousarray(values)
+                np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(values))
+                member.write(values.data)
             del values
 
 

@@ -224,7 +224,7 @@ def open(folder: Path | str) -> Packed:
         except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"damaged ({type(error).__name__}: {error}); restore it or pack again") from error
+            raise InputError(f"damaged ({type(error).__name__}: {error}); {_anew(folder)}") from error
     for shard in packed.shards:
         path = folder / shard.file
         if not path.is_file():
@@ -256,11 +256,11 @@ def read_index(folder: Path) -> tuple[dict[str, Any], str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not the index of a packed corpus; restore it or pack again") from error
+        raise InputError(f"{path}: not the index of a packed corpus; {_anew(folder)}") from error
     if lacks := [name for name in _KEYS if name not in table]:
         raise _of_another_version(path, lacks[0])
     if table["index_sha256"] != index_hash(table):
-        raise InputError(f"{path}: damaged: what it says is not what was packed; restore it or pack again")
+        raise InputError(f"{path}: damaged: what it says is not what was packed; {_anew(folder)}")
     return table, hashlib.sha256(content).hexdigest()
 
 
@@ -276,17 +276,23 @@ def read_arrays(folder: Path, table: Mapping[str, Any]) -> dict[str, np.ndarray]
     Raises InputError where they are not those that its index means, or one is missing.
     """
     path = folder / ARRAYS
-    try:
-        with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); restore it or pack again") from error
-    if digest.hexdigest() != table["arrays_sha256"]:
-        raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; restore it or pack again")
+    check_arrays(folder, table)
     with np.load(path, allow_pickle=False) as arrays:
         if lacks := [name for name in (*_READ, *_LATER) if name not in arrays.files]:
             raise _of_another_version(path, lacks[0])
         return {name: arrays[name] for name in _READ}
+
+
+def check_arrays(folder: Path, table: Mapping[str, Any]) -> None:
+    """Raises InputError where the arrays of a packed corpus are not those that its index means."""
+    path = folder / ARRAYS
+    try:
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {_anew(folder)}") from error
+    if digest.hexdigest() != table["arrays_sha256"]:
+        raise InputError(f"{path}: damaged: its sha256 is not the one in {INDEX}; {_anew(folder)}")
 
 
 def _of_another_version(path: Path, lacks: str) -> InputError:
@@ -296,14 +302,18 @@ def _of_another_version(path: Path, lacks: str) -> InputError:
     )
 
 
+def _anew(folder: Path) -> str:
+    return f"restore it, or remove {folder} and run edgeq data pack again"
+
+
 def _read_later(folder: Path, *names: str) -> tuple[np.ndarray, ...]:
     """Arrays of a packed corpus that was opened. Raises InputError where they are gone since."""
     path = folder / ARRAYS
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return tuple(arrays[name] for name in names)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: changed since it was opened ({error}); restore it or pack again") from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: changed since it was opened ({error}); {_anew(folder)}") from error
 
 
 def _from(folder: Path, table: Mapping[str, Any], sha256: str) -> Packed:
