@@ -59,7 +59,7 @@ class Faults(Sequence[Fault]):
     def __getitem__(self, number: slice) -> Sequence[Fault]: ...
     def __getitem__(self, number: int | slice) -> Fault | Sequence[Fault]:
         if isinstance(number, slice):
-            return [self[place] for place in range(len(self))[number]]
+            return list(self._at(np.arange(len(self))[number]))
         place = range(len(self))[number]  # from the end too
         return self._made(place, self._block(place // _TOGETHER)[place % _TOGETHER])
 

@@ -40,8 +40,9 @@ def bring_together(output: Path, plan: Plan, max_damaged: float) -> None:
         found.take_in(plan, part, done)
     _check_damaged(corpus, found.damaged, max_damaged)
     pack_shards.remove_temporary(output)
+    own = {one.file for one in found.shards}
     for path in output.glob("shard-*.tar"):  # of an earlier plan
-        if re.fullmatch(r"shard-\d{6}\.tar", path.name) and path.name not in {one.file for one in found.shards}:
+        if re.fullmatch(r"shard-\d{6}\.tar", path.name) and path.name not in own:
             path.unlink()
     licences = sorted(Clips.of(corpus.clips).licences.counts())
     clips, hours = len(found.seconds), float(np.sum(found.seconds, dtype=np.float64)) / 3600
@@ -109,7 +110,6 @@ def _write(handle: BinaryIO, arrays: Iterator[tuple[str, np.ndarray]]) -> None:
     with zipfile.ZipFile(handle, "w") as archive:
         for name, values in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                values = np.ascontiguousarray(values)
                 np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(values))
                 member.write(values.data)
             del values
