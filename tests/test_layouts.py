@@ -331,6 +331,18 @@ def test_spoken_digits(tmp_path: Path) -> None:
         corpora.open(tmp_path, "fsdd")
 
 
+@pytest.mark.parametrize("copy", [copies.fsdd, copies.ravdess, copies.gtzan, copies.speech_commands, copies.audioset])
+def test_hidden_files_are_passed_over(tmp_path: Path, copy: Callable[[Path], Path]) -> None:
+    """As they lie beside each recording that was on a Macintosh."""
+    folder = copy(tmp_path)
+    layout, clips = corpora.layout(folder).name, corpora.layout(folder).read(folder).clips
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        for number in range(3):
+            path.with_name(f"._{number}{path.name}").write_bytes(b"")
+        path.with_name(f"._{path.name}").write_bytes(b"")
+    assert corpora.layout(folder).name == layout and corpora.layout(folder).read(folder).clips == clips
+
+
 def test_real_spoken_digits() -> None:
     folder = data_folder() / "fsdd"
     if not folder.is_dir():

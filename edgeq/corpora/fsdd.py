@@ -67,11 +67,13 @@ def _home(folder: Path) -> Path | None:
 
 
 def _recording(home: Path) -> Path | None:
-    """Some recording below a folder: of a corpus of millions, one will do."""
+    """Some recording below a folder, as `decode.recordings` finds them: of a corpus of millions, one will do."""
     folders = []
     try:
         with os.scandir(home) as entries:
             for entry in entries:
+                if entry.name[0] == ".":
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(home / entry.name)
                 elif Path(entry.name).suffix.lower() in decode.SUFFIXES:

@@ -83,7 +83,7 @@ def read(folder: Path) -> Corpus:
     """
     found: dict[str, Path] = {}
     for actor in _actors(folder):
-        for path in sorted(actor.glob("*.wav")):
+        for path in sorted(actor.glob("[!.]*.wav")):
             name = decode_name(path.stem)
             if actor.name != f"Actor_{name.actor:02}":
                 raise InputError(f"{path}: its name says actor {name.actor}; expected it in Actor_{name.actor:02}")
