@@ -45,7 +45,7 @@ def pack(
     processes, by default one a core; the bytes are the same for any number. Each shard is whole or absent, and the
     index comes last: after a kill, or on a disk that was full, the same call goes on with the shards that are missing.
     Clips that cannot be decoded, or hold less than an STFT window, are left out and listed. layout: of the corpus,
-    where the folder does not tell. Memory grows by about 300 bytes a clip.
+    where the folder does not tell. Memory grows by about 200 bytes a clip.
     Returns corpus, packed (the folder), clips, hours, bytes, shards, damaged (file and reason of each clip left out),
     missing (what the corpus's tables name and it lacks), kept (shards that were there already).
     Raises InputError where two clips would have one key, more than max_damaged of the clips are damaged, a process died
