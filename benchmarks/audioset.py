@@ -25,6 +25,13 @@ PRUNED = "benchmarks/recipes/audioset-qcnn14-p50.toml"
 TRAINING, TESTING = 22_176 + 2_042_985, 20_383
 """Segments of the published tables: balanced and unbalanced training, evaluation; no copy has the videos of all."""
 
+READING = (
+    ("flac", "decoding, log-mel by NumPy, crop", "read_cpu_seconds_a_clip"),
+    ("flac", "decoding alone: a GPU that trains does the rest", "decode_cpu_seconds_a_clip"),
+    ("logmel", "reading, crop", "read_cpu_seconds_a_clip"),
+)
+"""How clips come from shards: of which kind, what a core does, and where training_step.json says how long."""
+
 GPUS, CORES = 8, (8, 32, 64)
 DAYS = (1, 3, 7, 14)
 
@@ -104,20 +111,18 @@ def page(steps: Mapping[str, Any], scale: Mapping[str, Any] | None, gpu: Mapping
         "",
         "## Reading",
         "",
-        "A core gives (measured, decoding, log-mel and crop included):",
+        "A core gives (measured):",
         "",
-        "| shards | CPU ms a clip | clips a second a core | cores that feed a GPU of 100 samples a second |",
-        "| --- | ---: | ---: | ---: |",
+        "| shards | read by | CPU ms a clip | clips a second a core | cores that feed a GPU of 100 samples a second |",
+        "| --- | --- | ---: | ---: | ---: |",
     ]
-    for kind in ("flac", "logmel"):
-        seconds = sample[kind]["read_cpu_seconds_a_clip"]
-        text.append(f"| {kind} | {seconds * 1e3:.2f} | {1 / seconds:,.0f} | {100 * seconds:.2f} |")
+    for kind, by, figure in READING:
+        seconds = sample[kind][figure]
+        text.append(f"| {kind} | {by} | {seconds * 1e3:.2f} | {1 / seconds:,.0f} | {100 * seconds:.2f} |")
     text += [
         "",
         "Cores needed are proportional: samples a second times CPU seconds a clip. Each process reads by up to 8",
-        "threads. In its first epoch each process compares every shard that it reads with its checksum, whole: 8",
-        f"processes read {8 * sample['flac']['bytes_a_clip'] * TRAINING / 1e12:.1f} TB of FLAC or"
-        f" {8 * sample['logmel']['bytes_a_clip'] * TRAINING / 1e12:.1f} TB of log-mel for that.",
+        "threads, and compares each clip with its checksum as it reads it.",
         "",
         "## Steps and hours",
         "",
@@ -145,10 +150,10 @@ def page(steps: Mapping[str, Any], scale: Mapping[str, Any] | None, gpu: Mapping
         "update of all weights, above all) on few clips: larger ones were not measured, and hours are those of the",
         "rate of the batch in the row.",
         "",
-        "Where the time of a step goes, percent:",
+        "Where the time of a step goes, percent; waiting for clips is of the clock:",
         "",
-        "| recipe | precision | compiled | batch | features | forward | backward | update |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| recipe | precision | compiled | batch | waiting | features | forward | backward | update |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *(_phases_row(row) for row in every if row["processes"] == row["parts"] == 1),
         "",
         *_of_processes([row for row in steps["steps"] if row["parts"] > 1], bool(steps["disturbances"])),
@@ -163,8 +168,8 @@ def page(steps: Mapping[str, Any], scale: Mapping[str, Any] | None, gpu: Mapping
         "",
         "## Evaluation while training",
         "",
-        f"{evaluations} evaluations of {TESTING:,} clips are {answers:,} answers, by the first process while the",
-        "others wait. Reading alone takes",
+        f"{evaluations} evaluations of {TESTING:,} clips are {answers:,} answers, shared by all processes. Reading",
+        "alone takes",
         *_of_evaluation(sample, rows, answers),
         f"An evaluation every {10 * validation.every:,} iterations (`[validation] every`) costs a tenth of that.",
         "",
@@ -191,26 +196,22 @@ COMMANDS = """\
     edgeq data pack AUDIOSET -o packed --features benchmarks/recipes/audioset-qcnn14.toml     # or without: FLAC
     edgeq data check packed                                     # shards against their checksums
 
-Copy the recipes and give `[fit]` parts = 8 (and, on GPUs, precision = "bf16", compile = true); then on one machine
+Give the recipes `[fit]` parts = 8 (and, on GPUs, precision = "bf16", compile = true); then on one machine
 
     RUN="torchrun --standalone --nproc-per-node 8 -m edgeq train"
-    $RUN audioset-qcnn14.toml --data packed -o out/qcnn14
+    $RUN benchmarks/recipes/audioset-qcnn14.toml --data packed
 
-and on two of 4 GPUs each, on both of them, with `out` in a folder that they share:
+and on two of 4 GPUs each, on both of them, with `build` in a folder that they share:
 
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --nnodes 2 --nproc-per-node 4 --max-restarts 3 \\
       --rdzv-backend c10d --rdzv-endpoint FIRST_HOST:29400 --rdzv-id audioset \\
-      -m edgeq train audioset-qcnn14.toml --data packed -o out/qcnn14
+      -m edgeq train benchmarks/recipes/audioset-qcnn14.toml --data packed
 
-After a kill the same command goes on from the last checkpoint (`out/training`), with 1, 2, 4 or 8 processes.
-Pruned and fine-tuned, and taught by the network before pruning, which both take from `out/training`:
-
-    $RUN audioset-qcnn14-p50.toml --data packed -o out/qcnn14-p50
-    $RUN audioset-qcnn14-p50-kd.toml --data packed -o out/qcnn14-p50-kd
-
-Each is another 1,000,000 iterations; a teacher adds its forward pass to each. Transfers to the small corpora:
-`edgeq train benchmarks/recipes/esc50-qcnn14.toml --data ESC-50`, and those of GTZAN and RAVDESS beside it; they start
-from the bundle that their `[start]` names.
+After a kill the same command goes on from the last checkpoint (`build/training`), with 1, 2, 4 or 8 processes; what
+happens where a machine is lost is told [where training is](../edgeq/training/README.md#gpus-processes-machines).
+How it is then pruned and trained on, taught by the network before pruning, and carried over to the small corpora is
+on the [recipes' page](recipes/README.md): each pruned one is another 1,000,000 iterations, and a teacher adds its
+forward pass to each.
 """.splitlines()
 
 
@@ -263,7 +264,9 @@ def _phases_row(row: Mapping[str, Any]) -> str:
     shares = (row["phases"][phase][unit] / whole for phase in ("features", "forward", "backward", "optimiser"))
     first = Path(row["recipe"]).stem if row["recipe"].startswith("benchmarks") else Path(row["recipe"]).parent.name
     compiled = "yes" if row["compile"] else "no"
-    cells = first, row["precision_used"], compiled, f"{row['batch']}", *(f"{100 * share:.0f}" for share in shares)
+    waiting = 100 * row["phases"]["clips"]["seconds"] / row["step_seconds"]
+    percents = f"{waiting:.1f}", *(f"{100 * share:.0f}" for share in shares)
+    cells = first, row["precision_used"], compiled, f"{row['batch']}", *percents
     return f"| {' | '.join(cells)} |"
 
 
@@ -304,6 +307,10 @@ def _not_measured(
         left += ["A step of QCNN14."]
     if steps.get("cases_left_out"):
         left += [f"{steps['cases_left_out']} cases of training_step.py: its last run was ended before them."]
+    for failed in steps.get("failed", ()):
+        case = failed["case"]
+        how = f"{case['precision']}{', compiled' * case['compile']}"
+        left += [f"{Path(case['recipe']).stem}, {how}: ended with status {failed['status']}."]
     if scale is None:
         left += ["Memory at two sizes of a corpus, kill and resume at scale: run `benchmarks/scale.py`."]
     return [

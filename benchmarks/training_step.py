@@ -38,14 +38,13 @@ from torch import Tensor
 
 from edgeq import atomic, corpora, machine
 from edgeq.audio import decode, frontend
-from edgeq.compress import prune
-from edgeq.compress.importance import l1
+from edgeq.audio.frontend import FrontendSpec
 from edgeq.corpora import orders, packed
 from edgeq.nets import arrays, registry
 from edgeq.training import augment, joining, processes, session
 from edgeq.training import fit as fitting
 from edgeq.training import recipe as recipes
-from edgeq.training.config import bf16_is_fast
+from edgeq.training.config import FitConfig, bf16_is_fast
 from edgeq.training.evaluate import Logmels, normalisation
 from edgeq.training.source import Heard, Plan, Source
 
@@ -161,7 +160,7 @@ def worker(case: Case) -> dict[str, Any]:
         recipe = recipes.read(case.recipe)
         corpus = session.corpus_at(case.data)
         config = replace(
-            (recipe.fine_tune if recipe.prune else None) or recipe.fit,
+            recipe.fit,
             epochs=0,
             iterations=1 + case.steps,
             batch_size=case.batch,
@@ -175,10 +174,7 @@ def worker(case: Case) -> dict[str, Any]:
         # Sigmoid: clips here have several labels, whatever the recipe is for.
         architecture = replace(recipe.architecture, classes=len(corpus.labels), output="sigmoid")
         torch.manual_seed(0)
-        network = registry.build(architecture)
-        if (pruning := recipe.prune) is not None:
-            ratios = prune.ratios(network, architecture, pruning.method, pruning.sites, pruning.ratio)
-            network, architecture, _ = prune.prune(network, architecture, ratios, l1)  # which filters: no matter here
+        network = registry.build(architecture)  # fresh, whatever the recipe starts from: no matter here
         clock = Clock()
         fitting._Run = clocked(clock)
         fitting.fit(network, maps.source(corpus.positives, spec, config), spec, config, 0, output="sigmoid")
@@ -219,7 +215,7 @@ def worker(case: Case) -> dict[str, Any]:
 
 
 def measured(case: Case) -> dict[str, Any]:
-    """A case in processes of its own."""
+    """A case in processes of its own. Raises CalledProcessError where it fails."""
     start = [sys.executable]
     if case.processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={case.processes}"]
@@ -229,8 +225,7 @@ def measured(case: Case) -> dict[str, Any]:
     done = subprocess.run(
         [*start, __file__, "--case", json.dumps(asdict(case))], env=environment, stdout=subprocess.PIPE, text=True
     )
-    if done.returncode:
-        sys.exit(f"{case}: status {done.returncode}")
+    done.check_returncode()
     row = asdict(case) | json.loads(done.stdout.strip().splitlines()[-1])
     del row["data"]
     return row
@@ -267,22 +262,32 @@ def sample(folder: Path, recipe: str) -> dict[str, Any]:
             sum((place / name).stat().st_size for name in (packed.INDEX, packed.ARRAYS))
             for place in (folder / kind, one_clip)
         )
-        source = session.maps(session.corpus_at(folder / kind), spec, config, folder).source(
-            lambda of, opened=opened: opened.positives(of), spec, config
-        )
-        frames = augment.crop_frames(spec, config.crop_seconds[0])
-        changes = augment.drawn(config, 1, spec.n_mels, frames, torch.Generator())
-        plans = [Plan(0, (augment.Wish(clip, 0, 0.5),), changes) for clip in range(CLIPS)]
-        started = time.process_time()
-        for _ in source.read(plans):
-            pass
         found[kind] = {
             "bytes_a_clip": sum(shard.size for shard in opened.shards) / CLIPS,
             "index_bytes_a_clip": (index - one) / (CLIPS - 1),
             "pack_cpu_seconds_a_clip": (ran.cpu_seconds - start.cpu_seconds) / (CLIPS - 1),
-            "read_cpu_seconds_a_clip": (time.process_time() - started) / CLIPS,
+            "read_cpu_seconds_a_clip": _reading(folder / kind, spec, replace(config, logmel="numpy")),
         }
+    found["flac"]["read_by_torch_cpu_seconds_a_clip"] = _reading(folder / "flac", spec, replace(config, logmel="torch"))
+    opened = packed.open(folder / "flac")
+    started = time.process_time()
+    for clip in range(CLIPS):
+        opened.waveform(clip, spec.sample_rate)
+    found["flac"]["decode_cpu_seconds_a_clip"] = (time.process_time() - started) / CLIPS
     return found
+
+
+def _reading(folder: Path, spec: FrontendSpec, config: FitConfig) -> float:
+    """Processor time to read a clip of a packed corpus for training, in seconds."""
+    corpus = session.corpus_at(folder)
+    source = session.maps(corpus, spec, config, folder).source(corpus.positives, spec, config)
+    frames = augment.crop_frames(spec, config.crop_seconds[0])
+    changes = augment.drawn(config, 1, spec.n_mels, frames, torch.Generator())
+    plans = [Plan(0, (augment.Wish(clip, 0, 0.5),), changes) for clip in range(CLIPS)]
+    started = time.process_time()
+    for _ in source.read(plans):
+        pass
+    return (time.process_time() - started) / CLIPS
 
 
 def index() -> dict[str, float]:
@@ -326,13 +331,18 @@ def main() -> None:
         scale.corpus(folder / "one", 1, 0, SECONDS)
         result["sample"] = sample(folder, LARGE[0])
         result["index"] = index()
-        result["steps"] = []
+        result["steps"], result["failed"] = [], []
         todo = cases(folder, arguments)
         for case in todo:  # the longest last: what is finished is kept
-            row = measured(case)
-            print(f"  {row['samples_a_cpu_second']:.2f} samples a CPU second", file=sys.stderr)
-            result["steps"].append(row)
-            result["cases_left_out"] = len(todo) - len(result["steps"])
+            try:
+                row = measured(case)
+            except subprocess.CalledProcessError as error:  # what else there is to measure does not depend on it
+                print(f"  failed with status {error.returncode}", file=sys.stderr)
+                result["failed"].append({"case": asdict(case) | {"data": ""}, "status": error.returncode})
+            else:
+                print(f"  {row['samples_a_cpu_second']:.2f} samples a CPU second", file=sys.stderr)
+                result["steps"].append(row)
+            result["cases_left_out"] = len(todo) - len(result["steps"]) - len(result["failed"])
             after = machine.conditions()
             result["load_average"] = [before["load_average"], after["load_average"]]
             result["disturbances"] = machine.disturbances(before, after, os.cpu_count() or 1)
