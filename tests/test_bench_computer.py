@@ -264,7 +264,7 @@ def test_refusals_are_one_line(arguments: tuple[str, ...], told: str, capsys: py
 
 
 def test_a_folder_without_clips_and_a_file_without_labels_are_refused(recordings: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no corpus"):
+    with pytest.raises(InputError, match="found nothing, expected a corpus"):
         run.bench("esc10-qnano", "cpu", BRIEF, data=tmp_path)
     file = next((ZOO / "esc10-qnano").glob("*.int8.tflite"))
     with pytest.raises(InputError, match="--data needs its bundle's folder"):
