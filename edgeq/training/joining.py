@@ -25,7 +25,6 @@ in torchrun's table at the end; progress on the machine of process 0.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import struct
@@ -160,7 +159,9 @@ def _address_towards(host: str) -> str:
 
 def _address_of(interface: str) -> str:
     """The IPv4 address of a network interface (SIOCGIFADDR of Linux's netdevice(7)); empty where it has none."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    with contextlib.suppress(ImportError, OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        import fcntl  # Windows has none
+
         found = fcntl.ioctl(asked, 0x8915, struct.pack("256s", interface.encode()[:15]))
         return socket.inet_ntoa(found[20:24])
     return ""
