@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 
-@torch.compiler.disable
 def maximum(x: Tensor, dim: int) -> Tensor:
     """The maximum over an axis, which goes; equal maxima share the gradient.
 
-    It is kept out of what torch.compile fuses. For the gradient that computes x once more, rounded otherwise: then no
-    value equals the maximum, and the gradient is 0 or NaN (seen in bfloat16 with torch 2.13; PyTorch issues 186799 and
-    195214).
+    Where torch.compile is at work, what made x is not fused with this. For the gradient it would be computed once more,
+    rounded otherwise: then no value equals the maximum, and the gradient is 0 or NaN (seen in bfloat16 with torch 2.13;
+    PyTorch issues 186799 and 195214).
     """
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break()
     return x.amax(dim=dim)
