@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from edgeq.corpora.columns import Coded, GrowingCoded, GrowingTexts, Numbers, TextColumn, first_alike
+from edgeq.corpora.columns import Coded, GrowingCoded, GrowingTexts, Made, Numbers, TextColumn, first_alike
 from edgeq.errors import InputError
 
 SPLITS = ("training", "validation", "testing")
@@ -96,8 +96,8 @@ class Columns:
         return None if np.array_equal(first, np.arange(len(first))) else first
 
 
-class Clips(Sequence[Clip]):
-    """Clips in order, each made when it is asked for; equal to any sequence of equal clips.
+class Clips(Made[Clip]):
+    """Clips in order, each made when it is asked for.
 
     chosen: rows of the columns that these are, None for all. Parts share their columns with the whole.
     """
@@ -126,16 +126,6 @@ class Clips(Sequence[Clip]):
         if isinstance(number, slice):
             return self.take(np.arange(len(self))[number])
         return self._columns.clip(self.row(number))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Clips({', '.join(map(repr, self[:3]))}{', ...' if len(self) > 3 else ''})"
 
     def take(self, numbers: Sequence[int] | np.ndarray) -> Clips:
         """The clips at these indices, in this order."""

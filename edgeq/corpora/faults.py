@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from edgeq.corpora.columns import Coded, GrowingCoded
+from edgeq.corpora.columns import Coded, GrowingCoded, Made
 
 _TOGETHER = 64  # faults that are compressed as one
 
@@ -31,8 +31,8 @@ class Fault:
     tolerated: bool = False
 
 
-class Faults(Sequence[Fault]):
-    """Faults in order, each made when it is asked for; equal to any sequence of equal faults.
+class Faults(Made[Fault]):
+    """Faults in order, each made when it is asked for.
 
     sorts: kind of each, and whether it is tolerated. blocks: path and what of `_TOGETHER` faults each, compressed.
     """
@@ -65,16 +65,6 @@ class Faults(Sequence[Fault]):
 
     def __iter__(self) -> Iterator[Fault]:
         return self._at(np.arange(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Faults({', '.join(map(repr, self[:3]))}{', ...' if len(self) > 3 else ''})"
 
     def of_kind(self, kind: str, others: bool = False) -> Iterator[Fault]:
         """Those of a kind, or all but those, in order."""
