@@ -268,6 +268,11 @@ def to_log(power: Tensor, spec: FrontendSpec) -> Tensor:
     return floored.log10() * 10 if spec.log == "db" else floored.log()
 
 
+def number(generator: torch.Generator) -> int:
+    """A whole number below 2^62, to seed what takes no generator of torch's."""
+    return int(torch.randint(1 << 62, (), generator=generator))
+
+
 def mixup(features: Tensor, targets: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
     """A weighted mean of each input with another of the batch, of targets alike.
 
@@ -293,7 +298,7 @@ def stripes(features: Tensor, mels: Stripe, frames: Stripe) -> Tensor:
 def _mixup(alpha: float, batch: int, generator: torch.Generator) -> Mixture:
     partner = torch.randperm(batch, generator=generator)
     # torch's own beta distribution takes no generator.
-    random = np.random.default_rng(int(torch.randint(1 << 62, (), generator=generator)))
+    random = np.random.default_rng(number(generator))
     return Mixture(torch.from_numpy(random.beta(alpha, alpha, batch)).float(), partner)
 
 

@@ -17,9 +17,8 @@ from edgeq.errors import InputError
 def write(path: Path, state: Mapping[str, Any]) -> None:
     """Keep a state: tensors, numbers, texts, lists and mappings of them; it has to have a "fingerprint".
 
-    The version of edgeq is kept with it.
-
-    Raises OSError as `atomic.write_bytes`; what was kept before is then untouched.
+    The version of edgeq is kept with it. Raises OSError as `atomic.write_bytes`; what was kept before is then
+    untouched.
     """
     buffer = io.BytesIO()
     torch.save({**state, "edgeq": version("edgeq")}, buffer)

@@ -128,7 +128,7 @@ class InMemory:
 
     def order(self, generator: torch.Generator) -> Tensor:
         if self.sampling == "balanced":
-            return torch.from_numpy(orders.balanced(*self._labels, self.clips, _number(generator), 0))
+            return torch.from_numpy(orders.balanced(*self._labels, self.clips, augment.number(generator), 0))
         return torch.randperm(self.clips, generator=generator)
 
     def read(self, plans: Iterable[Plan]) -> Generator[Heard, None, None]:
@@ -137,7 +137,3 @@ class InMemory:
             places = augment.places(bank, plan.crops)
             targets = self.targets[[wish.clip for wish in plan.crops]]
             yield Heard(plan, augment.crop(bank.powers, places, bank.length), targets, places)
-
-
-def _number(generator: torch.Generator) -> int:
-    return int(torch.randint(1 << 62, (), generator=generator))

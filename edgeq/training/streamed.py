@@ -87,7 +87,7 @@ class Streamed:
 
     def order(self, generator: torch.Generator) -> Tensor:
         """An epoch's clips: the shards at random, and the clips of a few shards at random."""
-        seed = int(torch.randint(1 << 62, (), generator=generator))
+        seed = augment.number(generator)
         if self.config.sampling == "balanced":
             drawn = self.logmels.packed.balanced_order(seed, 0, self.chosen)
         else:
