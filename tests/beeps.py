@@ -48,3 +48,13 @@ def beeps(folder: Path) -> Corpus:
         lines.append(f"{i}.wav,{1 + i % 4 // 2},{label},{'secret' if i == 12 else 'CC0'}")
     (folder / "meta.csv").write_text("\n".join(lines))
     return corpora.open(folder)
+
+
+def damaged_beeps(folder: Path) -> tuple[Path, Path]:
+    """Beeps in `folder`/corpus, of which one is cut off, and a recipe of an epoch beside them: recipe, damaged file."""
+    damaged = beeps(folder / "corpus").clips[4].path
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    recipe = folder / "beeps" / "recipe.toml"
+    recipe.parent.mkdir()
+    recipe.write_text(RECIPE.replace("epochs = 12", "epochs = 1").replace("[1.1]", "[]"))
+    return recipe, damaged

@@ -57,6 +57,17 @@ def synthetic_sounds_are_made_once() -> Iterator[None]:
     goldens.waveform = made
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread: rounding then follows from nothing but what is computed."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def esc10() -> Path:
     """The ESC-10 folder (folds 1-4); skips where it is not at hand."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts import script
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-_PLACE = importlib.util.spec_from_file_location("audioset_plan", BENCHMARKS / "audioset.py")
-assert _PLACE and _PLACE.loader
-plan = importlib.util.module_from_spec(_PLACE)
-_PLACE.loader.exec_module(plan)
+plan = script("benchmarks/audioset.py")
 
 
 @pytest.fixture

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from scripts import script
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PLACE = importlib.util.spec_from_file_location("compression", _ROOT / "benchmarks" / "compression.py")
-assert _PLACE is not None
-assert _PLACE.loader is not None
-compression = importlib.util.module_from_spec(_PLACE)
-sys.modules["compression"] = compression  # its dataclass looks its own module up
-_PLACE.loader.exec_module(compression)
+compression = script("benchmarks/compression.py")
 
 
 def test_the_page_is_what_the_script_writes() -> None:

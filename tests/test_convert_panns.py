@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import pytest
 import torch
 from architectures import small
 from scipy.signal import get_window
+from scripts import script
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,12 +26,7 @@ from edgeq.errors import InputError
 from edgeq.nets import registry
 from edgeq.nets.spec import ArchitectureSpec
 
-_PLACE = importlib.util.spec_from_file_location(
-    "convert_panns", Path(__file__).resolve().parent.parent / "tools" / "convert_panns.py"
-)
-assert _PLACE and _PLACE.loader
-convert_panns = importlib.util.module_from_spec(_PLACE)
-_PLACE.loader.exec_module(convert_panns)
+convert_panns = script("tools/convert_panns.py")
 
 FRONTEND = FRONT_ENDS["panns-32k"]
 STFT = tuple(f"spectrogram_extractor.stft.conv_{part}.weight" for part in ("real", "imag"))

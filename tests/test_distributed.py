@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,11 @@ HERE = Path(__file__).resolve().parent
 LIMIT = 480
 """Seconds after which a run is taken to hang."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="processes find each other by gloo")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes find each other by gloo"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 def torchrun(count: int, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -63,14 +66,6 @@ def forked(count: int, folder: Path, *arguments: object) -> tuple[list[int | Non
 
 def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.allclose(one[name], other[name], atol=1e-5, rtol=1e-4) for name in one)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

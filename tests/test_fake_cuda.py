@@ -43,6 +43,8 @@ from edgeq.training.source import InMemory, Plan
 from edgeq.training.streamed import PackedMaps
 from edgeq.training.teacher import Teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC, ELSEWHERE = test_teacher.SPEC, test_teacher.ELSEWHERE
 CONFIG = replace(
     test_teacher.CONFIG,
@@ -54,14 +56,6 @@ CONFIG = replace(
     speed_probability=0.5,
 )
 Weights = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

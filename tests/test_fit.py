@@ -23,6 +23,8 @@ from edgeq.training.fit import fit
 from edgeq.training.source import InMemory
 from edgeq.training.teacher import Member, Teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = FrontendSpec(
     sample_rate=8000,
     n_fft=256,
@@ -90,14 +92,6 @@ def taught(sha256: str = "0", **how: float) -> Teacher:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one if one[name].is_floating_point())
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_learns_what_can_be_heard() -> None:

@@ -25,20 +25,14 @@ from edgeq.training.fit import fit
 from edgeq.training.processes import Processes
 from edgeq.training.source import Heard, InMemory, Plan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAIN = FitConfig(
     epochs=1, batch_size=8, parts=2, crop_seconds=(1.0,), learning_rate=0.1, warmup=0.0, weight_decay=0.0,
     label_smoothing=0.0, average_decay=0.0, speeds=(), gain_db=0.0, filter_db=0.0, mix_probability=0.0, stripe_count=0,
     optimiser="adam", schedule="constant",
 )  # fmt: skip
 DROPPING = ArchitectureSpec("cnn5", (4, 4, 4, 4, 4), 2, SPEC.input_shape)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Noting:

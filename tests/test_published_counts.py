@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from scripts import script
 
-_PLACE = importlib.util.spec_from_file_location(
-    "published_counts", Path(__file__).resolve().parent.parent / "benchmarks" / "published_counts.py"
-)
-assert _PLACE and _PLACE.loader
-published_counts = importlib.util.module_from_spec(_PLACE)
-sys.modules["published_counts"] = published_counts  # its dataclass looks its own module up
-_PLACE.loader.exec_module(published_counts)
+published_counts = script("benchmarks/published_counts.py")
 
 
 def test_the_committed_page_is_what_the_script_writes() -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import graphs
 import numpy as np
 import pytest
+from scripts import script
 
 from edgeq import zoo
 from edgeq.cortexm import frontend
@@ -20,17 +18,10 @@ from edgeq.graph import ir, reference
 from edgeq.graph.ir import Quantization
 from edgeq.graph.quantize import observe, quantize
 
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "qemu.py"
-
 
 @pytest.fixture(scope="module")
 def qemu() -> ModuleType:
-    place = importlib.util.spec_from_file_location("qemu", TOOL)
-    assert place is not None and place.loader is not None
-    module = importlib.util.module_from_spec(place)
-    sys.modules[place.name] = module  # where its dataclasses look for what they name
-    place.loader.exec_module(module)
-    return module
+    return script("tools/qemu.py")
 
 
 CORES = ("cortex-m4", "cortex-m7", "cortex-m33")

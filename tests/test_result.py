@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scripts import script
 
 from edgeq import show
 from edgeq.training.result import summary
-
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "cross_validate.py"
 
 SURE, WRONG, TORN = [0.9, 0.1], [0.2, 0.8], [0.4, 0.6]
 """Answers about clips whose target is the first class."""
@@ -82,10 +79,7 @@ def test_one_network_has_no_members() -> None:
 
 
 def test_cross_validation_carries_the_spread_of_the_members() -> None:
-    place = importlib.util.spec_from_file_location("cross_validate", TOOL)
-    assert place and place.loader
-    tool = importlib.util.module_from_spec(place)
-    place.loader.exec_module(tool)
+    tool = script("tools/cross_validate.py")
     other = {1: ensemble([SURE, TORN], [SURE, SURE], [TORN, SURE]), 2: FOLDS[2]}
     by_seed = {0: summary(FOLDS), 1: summary(other)}
     found = tool._members(by_seed)

@@ -23,6 +23,8 @@ from edgeq.training.fit import fit
 from edgeq.training.source import InMemory
 from edgeq.training.teacher import Lesson, Member, Teacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = FrontendSpec(
     sample_rate=8000, n_fft=256, win_length=256, hop_length=160, n_mels=20, fmin=0.0, fmax=4000.0, floor=1e-6,
     floor_rule="add", mean=(-30.0,), std=(20.0,),
@@ -80,14 +82,6 @@ def fitted(teacher: Teacher | None, config: FitConfig = CONFIG, output: str = "s
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Noting(nn.Module):

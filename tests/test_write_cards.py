@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import script
 
 from edgeq import zoo
 
@@ -19,11 +19,7 @@ MODELS = sorted(path.parent for path in ROOT.glob("models/*/bundle.json"))
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    place = importlib.util.spec_from_file_location("write_cards", ROOT / "tools" / "write_cards.py")
-    assert place and place.loader
-    loaded = importlib.util.module_from_spec(place)
-    place.loader.exec_module(loaded)
-    return loaded
+    return script("tools/write_cards.py")
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)

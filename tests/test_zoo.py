@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litert import run_litert
+from scripts import script
 
 from edgeq import classify, corpora, goldens, inspection, runtime, verify, zoo
 from edgeq.audio import decode, frontend
@@ -159,13 +160,7 @@ def test_tensorflows_converter_is_as_accurate_on_real_clips(name: str, esc10: Pa
 
 
 def test_classifies_a_synthesised_clock(tmp_path: Path) -> None:
-    import importlib.util
-
-    place = importlib.util.spec_from_file_location("synthesise_clock", ROOT / "tools" / "synthesise_clock.py")
-    assert place and place.loader
-    tool = importlib.util.module_from_spec(place)
-    place.loader.exec_module(tool)
-    tool.write(tmp_path / "clock.wav")
+    script("tools/synthesise_clock.py").write(tmp_path / "clock.wav")
     [heard] = classify.classify("esc10-qtiny", [tmp_path / "clock.wav"])
     assert heard.top[0].label == "clock_tick"
 
